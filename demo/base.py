@@ -1,0 +1,78 @@
+"""The demo base through ComfyUI's own classes: an SD-layout UNet, a small CLIP text encoder, an autoencoder."""
+
+from pathlib import Path
+
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_patcher
+import comfy.sd
+import comfy.sd1_clip
+import comfy.supported_models
+import comfy.supported_models_base
+import comfy.utils
+import torch
+from comfy.ldm.models.autoencoder import AutoencoderKL
+
+from .autoencoder import LATENT_CHANNELS, Autoencoder
+
+WEIGHTS = Path(__file__).with_name("emoji-sd.safetensors")
+TEXT_WIDTH = 128
+UNET = {
+    "image_size": 8, "in_channels": LATENT_CHANNELS, "out_channels": LATENT_CHANNELS, "model_channels": 96,
+    "channel_mult": (1, 2), "num_res_blocks": [2, 1], "transformer_depth": [1] * 3, "transformer_depth_output": [1] * 5,
+    "transformer_depth_middle": 1, "context_dim": TEXT_WIDTH, "use_spatial_transformer": True,
+    "use_linear_in_transformer": False, "adm_in_channels": None, "legacy": False,
+}
+CLIP = {"hidden_size": TEXT_WIDTH, "intermediate_size": 4 * TEXT_WIDTH, "num_hidden_layers": 3, "num_attention_heads": 4}
+
+
+class EmojiLatents(comfy.latent_formats.LatentFormat):
+    latent_channels = LATENT_CHANNELS
+
+
+def new_unet() -> comfy.model_base.BaseModel:
+    """An SD 1.x model of the demo's size, v-prediction, weights at random, fp32."""
+    config = comfy.supported_models.SD15(UNET)
+    config.unet_config["num_heads"] = 4
+    config.latent_format = EmojiLatents()
+    config.set_inference_dtype(torch.float32, None)
+    device = comfy.model_management.unet_offload_device()
+    return comfy.model_base.BaseModel(config, model_type=comfy.model_base.ModelType.V_PREDICTION, device=device)
+
+
+def new_clip() -> comfy.sd.CLIP:
+    """SD 1.x's tokenizer and text encoder, 128 wide and 3 layers deep, weights uninitialised, fp32."""
+    target = comfy.supported_models_base.ClipTarget(comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel)
+    return comfy.sd.CLIP(target, model_options={"clip_l_model_config": CLIP, "dtype": torch.float32})
+
+
+def new_vae(autoencoder: Autoencoder) -> comfy.sd.VAE:
+    """A VAE as VAEDecode and VAEEncode expect it, around the demo's own autoencoder."""
+    # ComfyUI has no way to hand in a module, so a tiny VAE of its own is built and its inside replaced.
+    tiny = {"embed_dim": 4, "ddconfig": {
+        "double_z": True, "z_channels": 4, "resolution": 8, "in_channels": 3, "out_ch": 3, "ch": 32, "ch_mult": [1],
+        "num_res_blocks": 1, "attn_resolutions": [], "dropout": 0.0,
+    }}
+    vae = comfy.sd.VAE(sd=AutoencoderKL(**tiny).state_dict(), config={"params": tiny}, dtype=torch.float32)
+    vae.first_stage_model = autoencoder.eval().requires_grad_(False)
+    vae.patcher = comfy.model_patcher.ModelPatcher(autoencoder, load_device=vae.device, offload_device=vae.patcher.offload_device)
+    vae.latent_channels = LATENT_CHANNELS
+    vae.memory_used_decode = vae.memory_used_encode = lambda shape, dtype: 64 * 1024 * shape[2] * shape[3]
+    return vae
+
+
+def load(weights: Path = WEIGHTS) -> tuple[comfy.model_patcher.ModelPatcher, comfy.sd.CLIP, comfy.sd.VAE]:
+    """MODEL, CLIP and VAE of the demo base, from one file of about 36 MB."""
+    tensors = comfy.utils.load_torch_file(str(weights), safe_load=True)
+    part = lambda prefix: {k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)}
+    unet, clip, autoencoder = new_unet(), new_clip(), Autoencoder()
+    unet.diffusion_model.load_state_dict(part("unet."))
+    text = clip.cond_stage_model.clip_l.transformer
+    text.text_model.load_state_dict(part("text."))
+    torch.nn.init.eye_(text.text_projection.weight)
+    autoencoder.load_state_dict(part("vae."))
+    unet.requires_grad_(False), clip.cond_stage_model.requires_grad_(False)
+    model = comfy.model_patcher.ModelPatcher(
+        unet, load_device=comfy.model_management.get_torch_device(), offload_device=comfy.model_management.unet_offload_device()
+    )
+    return model, clip, new_vae(autoencoder)

@@ -1,0 +1,1 @@
+"""The headless trainer: makes the eraser files that the nodes read."""

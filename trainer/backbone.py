@@ -1,0 +1,167 @@
+"""The denoiser and text encoder, loaded through ComfyUI itself: what is trained on is exactly what is patched later."""
+
+import importlib.util
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from unhype.condition import Condition, read_condition
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = "demo"
+_kept_alive = []
+
+
+def find_comfy(given: str | None) -> Path:
+    """The folder of a ComfyUI install: as given, or COMFYUI_PATH, or the one that this pack lies in."""
+    candidates = [given] if given else [os.environ.get("COMFYUI_PATH"), ROOT.parents[1] if ROOT.parent.name == "custom_nodes" else None]
+    candidates = [Path(c).expanduser().resolve() for c in candidates if c]
+    for folder in candidates:
+        if (folder / "comfy" / "sd.py").is_file():
+            return folder
+    looked = ", ".join(map(str, candidates)) or "nowhere: --comfyui and COMFYUI_PATH are empty, and the pack does not lie in custom_nodes"
+    raise FileNotFoundError(f"no ComfyUI found (looked in {looked}): pass --comfyui FOLDER, the one that holds main.py")
+
+
+def start_comfy(folder: Path) -> None:
+    """Make `comfy` importable from that install, on the CPU where there is no GPU."""
+    folder = str(Path(folder).resolve())
+    if folder in sys.path:
+        return
+    sys.path.insert(0, folder)
+    declare_torchvision_operators()
+    argv, sys.argv = sys.argv, [sys.argv[0]] + ([] if torch.cuda.is_available() else ["--cpu"])
+    try:
+        import comfy.options
+
+        comfy.options.enable_args_parsing()
+        import comfy.cli_args  # noqa: F401  reads sys.argv once
+    finally:
+        sys.argv = argv
+
+
+def declare_torchvision_operators() -> None:
+    """Let a torchvision built for CUDA be imported beside a CPU torch: it asks for two operators that are not there."""
+    try:
+        found = importlib.util.find_spec("torchvision") is not None
+        if found:
+            import torchvision  # noqa: F401
+    except RuntimeError:
+        for name in [m for m in sys.modules if m.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "DEF")
+        for operator in ("nms", "qnms"):
+            library.define(operator + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _kept_alive.append(library)
+
+
+@dataclass
+class Text:
+    """Prompts encoded: what the denoiser attends to, and what the hypernetwork reads."""
+
+    tokens: torch.Tensor  # (N, T, D)
+    pooled: torch.Tensor  # (N, P)
+
+    def condition(self) -> Condition:
+        return read_condition(self.tokens, self.pooled)
+
+    def conditioning(self) -> list:
+        """As a ComfyUI CONDITIONING of N rows."""
+        return [[self.tokens, {"pooled_output": self.pooled}]]
+
+    def rows(self, index) -> "Text":
+        return Text(self.tokens[index], self.pooled[index])
+
+
+@dataclass
+class Backbone:
+    """A base model that the trainer samples from, predicts with and takes gradients through."""
+
+    model: object  # comfy ModelPatcher
+    clip: object
+    vae: object
+
+    @property
+    def diffusion_model(self):
+        return self.model.model.diffusion_model
+
+    def encode(self, prompts: list[str], clip_skip: int = 1) -> Text:
+        """Encode prompts of one length in chunks, clip_skip 1 being the last layer."""
+        clip = self.clip.clone()
+        if clip_skip > 1:
+            clip.clip_layer(-clip_skip)
+        pairs = [clip.encode_from_tokens(clip.tokenize(p), return_pooled=True) for p in prompts]
+        return Text(torch.cat([t for t, _ in pairs]).float(), torch.cat([p for _, p in pairs]).float())
+
+    def sigmas(self, steps: int) -> torch.Tensor:
+        import comfy.samplers
+
+        return comfy.samplers.calculate_sigmas(self.model.get_model_object("model_sampling"), "normal", steps)
+
+    def sample(self, positive, negative, size: tuple[int, int], seed: int, steps: int, cfg: float, model=None, keep: list[int] | None = None):
+        """Latents (N, C, H/8, W/8) by Euler's method, as a KSampler with the "normal" schedule makes them.
+
+        Args:
+            positive, negative: ComfyUI conditionings; N is positive's rows.
+            size: width and height in pixels.
+            keep: steps whose noisy latents are wanted; then (x, sigma) pairs in model space are returned instead.
+        """
+        import comfy.sample
+        import comfy.samplers
+
+        model = model or self.model
+        width, height = size
+        empty = torch.zeros(len(positive[0][0]), 4, height // 8, width // 8)
+        empty = comfy.sample.fix_empty_latent_channels(model, empty)
+        noise = comfy.sample.prepare_noise(empty, seed)
+        sigmas, kept = self.sigmas(steps), []
+
+        def callback(step, denoised, x, total):
+            if keep is not None and step in keep:
+                kept.append((x.detach().clone(), float(sigmas[step])))
+
+        latents = comfy.sample.sample_custom(
+            model, noise, cfg, comfy.samplers.sampler_object("euler"), sigmas, positive, negative, empty,
+            callback=callback, disable_pbar=True, seed=seed,
+        )
+        return latents if keep is None else kept
+
+    def decode(self, latents) -> torch.Tensor:
+        """Pictures (N, H, W, 3) in 0..1."""
+        return self.vae.decode(latents)
+
+    def predict(self, x, sigma, context) -> torch.Tensor:
+        """The noise prediction (the velocity of a flow model) at latents x (N, C, H, W), sigma (N,)."""
+        denoised = self.model.model.apply_model(x, sigma, c_crossattn=context)
+        return (x - denoised) / sigma.view(-1, 1, 1, 1)
+
+
+def load_backbone(base: str) -> Backbone:
+    """The base called "demo", or a single-file checkpoint by path, or by its name in ComfyUI's checkpoint folders."""
+    import comfy.model_management
+
+    if base == DEMO:
+        from demo.base import load
+
+        backbone = Backbone(*load())
+    else:
+        import comfy.sd
+        import folder_paths
+
+        path = base if Path(base).is_file() else folder_paths.get_full_path("checkpoints", base)
+        if path is None:
+            raise FileNotFoundError(
+                f"base model {base!r}: no such file, and not in {', '.join(folder_paths.get_folder_paths('checkpoints'))}. "
+                f"Give the path of a checkpoint, or {DEMO!r} for the bundled demo base"
+            )
+        backbone = Backbone(*comfy.sd.load_checkpoint_guess_config(path, output_vae=True, output_clip=True)[:3])
+        if backbone.clip is None or backbone.vae is None:
+            raise ValueError(f"base model {path} holds no text encoder or no VAE: choose a full checkpoint")
+    comfy.model_management.load_models_gpu([backbone.model], force_full_load=True)
+    backbone.diffusion_model.requires_grad_(False)
+    return backbone
+
+

@@ -1,0 +1,178 @@
+"""Every setting of a training: dataclass <- YAML <- command line, each field checked."""
+
+import argparse
+import json
+import re
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from .concepts import RETAIN, TEMPLATES
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be right; the message says what to write instead."""
+
+
+@dataclass
+class Config:
+    base: str = ""  # a checkpoint's path or name, or "demo"
+    erase: list = field(default_factory=list)  # "cat -> forest": what is forgotten -> what is drawn instead
+    out: str = ""  # the eraser file to write
+
+    # prompts
+    templates: list = field(default_factory=lambda: list(TEMPLATES))  # {} is the concept, {other} one that stays, {a|b} every alternative
+    retain: list = field(default_factory=lambda: list(RETAIN))  # concepts that must survive, put into the templates
+    retain_prompts: list = field(default_factory=list)  # whole prompts that must survive
+    clip_skips: list = field(default_factory=lambda: [1, 2])  # text encoder layers that users may choose, 1 the last
+
+    # z_t: the base model's own pictures of the target prompts
+    size: str = "512x512"
+    pair_size: str = ""  # for templates with {other}; empty: as size
+    pictures: int = 32  # of target prompts; half as many of pairs
+    sampling_steps: int = 20
+    cfg: float = 7.5
+    kept_steps: int = 8  # noisy latents kept of each picture
+
+    # the hypernetwork
+    rank: int = 4
+    hidden: int = 64
+    queries: int = 4
+    steps: int = 300  # S
+
+    # training
+    objective: str = "direct"  # or "trajectory", the paper's
+    iterations: int = 300
+    batch: int = 16
+    learning_rate: float = 2e-3
+    guidance: float = 1.0  # gamma: how far beyond the mapping concept the target lies
+    retain_weight: float = 10.0
+    retain_batch: int = 256
+    eta: float = 0.05  # trajectory: length of the simulated step
+    autocast: str = "none"  # or "bf16"
+    seed: int = 0
+
+    # along the way
+    preview_every: int = 100  # 0: no previews
+    save_every: int = 100
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """(target, mapping) of every entry of `erase`."""
+        return [tuple(part.strip() for part in entry.split("->")) for entry in self.erase]
+
+    def size_of(self, pair: bool) -> tuple[int, int]:
+        return tuple(int(n) for n in (self.pair_size if pair and self.pair_size else self.size).split("x"))
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+POSITIVE = ("pictures", "sampling_steps", "kept_steps", "rank", "hidden", "queries", "steps", "iterations", "batch",
+            "learning_rate", "retain_batch", "eta", "save_every", "cfg")
+CHOICES = {"objective": ("direct", "trajectory"), "autocast": ("none", "bf16")}
+
+
+def check(config: Config, source: str) -> Config:
+    """Raise ConfigError, naming source and field, unless the settings make sense together."""
+    def wrong(name, found, expected):
+        raise ConfigError(f"{source}: {name} is {found!r}, expected {expected}")
+
+    for f in fields(Config):
+        value, default = getattr(config, f.name), Config.__dataclass_fields__[f.name]
+        kind = type(default.default) if default.default_factory.__class__.__name__ == "_MISSING_TYPE" else list
+        if kind is float and type(value) is int:
+            value = float(value)
+            setattr(config, f.name, value)
+        if type(value) is not kind:
+            wrong(f.name, value, {"list": "a list", "str": "a text", "int": "a whole number", "float": "a number"}[kind.__name__])
+        if kind is list and not all(isinstance(v, int if f.name == "clip_skips" else str) for v in value):
+            wrong(f.name, value, "a list of " + ("whole numbers" if f.name == "clip_skips" else "texts"))
+    for name in POSITIVE:
+        if not getattr(config, name) > 0:
+            wrong(name, getattr(config, name), "a number above 0")
+    for name in ("guidance", "retain_weight", "preview_every", "seed"):
+        if getattr(config, name) < 0:
+            wrong(name, getattr(config, name), "0 or more")
+    for name, choices in CHOICES.items():
+        if getattr(config, name) not in choices:
+            wrong(name, getattr(config, name), " or ".join(choices))
+    if not config.base:
+        wrong("base", config.base, 'a checkpoint\'s path or name, or "demo"')
+    if not config.out.endswith(".safetensors"):
+        wrong("out", config.out, "a file name that ends in .safetensors")
+    if not config.erase:
+        wrong("erase", config.erase, 'at least one entry like "cat -> forest"')
+    for entry in config.erase:
+        parts = [p.strip() for p in entry.split("->")]
+        if len(parts) != 2 or not all(parts):
+            wrong("erase", entry, 'a target and a mapping concept, like "cat -> forest"')
+        if parts[0].lower() == parts[1].lower():
+            wrong("erase", entry, "a mapping concept that is not the target")
+    targets = {t.lower() for t, _ in config.pairs()}
+    if len(targets) < len(config.erase):
+        wrong("erase", config.erase, "each target once")
+    for name in config.retain:
+        if name.strip().lower() in targets or not name.strip():
+            wrong("retain", name, "concepts that are not erased: take it out of retain or out of erase")
+    for prompt in config.retain_prompts:
+        if any(re.search(rf"\b{re.escape(t)}\b", prompt.lower()) for t in targets):
+            wrong("retain_prompts", prompt, "prompts that do not name a target: take it out, or take the target out of erase")
+    for name, _ in config.pairs():
+        if mapped := [m for _, m in config.pairs() if m.lower() == name.lower()]:
+            wrong("erase", config.erase, f"mapping concepts that are not erased themselves ({mapped[0]} is)")
+    if not any("{other}" not in t for t in config.templates) or not all("{}" in t for t in config.templates):
+        wrong("templates", config.templates, "texts with {} where the concept goes, at least one of them without {other}")
+    if not config.clip_skips or min(config.clip_skips) < 1:
+        wrong("clip_skips", config.clip_skips, "layers counted from the last, 1 or more")
+    for name in ("size", "pair_size"):
+        value = getattr(config, name)
+        if value and not re.fullmatch(r"\d+x\d+", value) or value and any(int(n) % 8 or int(n) < 16 for n in value.split("x")):
+            wrong(name, value, 'width and height in pixels, multiples of 8, like "512x512"')
+    if config.kept_steps > config.sampling_steps:
+        wrong("kept_steps", config.kept_steps, f"at most sampling_steps, which is {config.sampling_steps}")
+    if not config.size:
+        wrong("size", config.size, 'width and height in pixels, like "512x512"')
+    return config
+
+
+def from_mapping(values: dict, source: str) -> Config:
+    """A checked Config; an unknown key is an error that names the nearest known one."""
+    import difflib
+
+    known = [f.name for f in fields(Config)]
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known settings: {', '.join(known)}"
+            raise ConfigError(f"{source}: unknown setting {key!r}; {hint}")
+    return check(Config(**values), source)
+
+
+def read_yaml(path: str | Path) -> dict:
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML ({error})") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected settings like 'base: demo', found {type(values).__name__}")
+    return values
+
+
+def parse_arguments(argv: list[str], description: str) -> tuple[Config, argparse.Namespace]:
+    """Settings from --config, overridden by options of the same names; and --comfyui, --resume."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", help="YAML file of settings")
+    parser.add_argument("--comfyui", help="folder of the ComfyUI install (default: COMFYUI_PATH, or the one this pack lies in)")
+    parser.add_argument("--resume", action="store_true", help="continue a training that was stopped")
+    for f in fields(Config):
+        default = f.default if f.default_factory.__class__.__name__ == "_MISSING_TYPE" else f.default_factory()
+        option = "--" + f.name.replace("_", "-")
+        if isinstance(default, list):
+            parser.add_argument(option, dest=f.name, nargs="+", action="extend", type=int if f.name == "clip_skips" else str)
+        else:
+            parser.add_argument(option, dest=f.name, type=type(default))
+    arguments = parser.parse_args(argv)
+    given = {f.name: getattr(arguments, f.name) for f in fields(Config) if getattr(arguments, f.name) is not None}
+    values = read_yaml(arguments.config) if arguments.config else {}
+    return from_mapping({**values, **given}, arguments.config or "command line"), arguments

@@ -1,0 +1,60 @@
+"""Preview pictures while training: base, half and full strength, on erased and on kept prompts."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from unhype.adapter import Term, adapter
+from unhype.hypernetwork import at_strength
+
+from .backbone import Backbone, Text
+from .config import Config
+
+ROWS = 4  # prompts of each kind
+SHOWN = (0.0, 0.5, 1.0)
+
+
+def adapted_sampling(backbone: Backbone, layers, rows: torch.Tensor, factors):
+    """A clone of the model whose conditional rows `rows` carry `factors`, for `Backbone.sample`.
+
+    For a plain positive and negative conditioning only; the nodes' patching serves every graph.
+    """
+    model = backbone.model.clone()
+
+    def wrapper(apply_model, args):
+        x = args["input"]
+        each = len(x) // len(args["cond_or_uncond"])
+        terms = [Term(rows + i * each, layers, factors) for i, kind in enumerate(args["cond_or_uncond"]) if kind == 0 and len(rows)]
+        with adapter(backbone.diffusion_model, terms, len(x)):
+            return apply_model(x, args["timestep"], **args["c"])
+
+    model.set_model_unet_function_wrapper(wrapper)
+    return model
+
+
+def picture_grid(pictures: torch.Tensor, columns: int) -> Image.Image:
+    """Pictures (N, H, W, 3) in 0..1 in rows of `columns`."""
+    n, h, w, _ = pictures.shape
+    grid = pictures.reshape(n // columns, columns, h, w, 3).permute(0, 2, 1, 3, 4).reshape(n // columns * h, columns * w, 3)
+    return Image.fromarray((grid.clamp(0, 1) * 255).round().to(torch.uint8).numpy().astype(np.uint8))
+
+
+@torch.no_grad()
+def write_preview(backbone: Backbone, network, config: Config, targets, retain, iteration: int) -> Path:
+    """One PNG: a row per strength (none, half, full), erased prompts on the left, kept ones on the right."""
+    spread = lambda prompts: [prompts[i * len(prompts) // ROWS] for i in range(min(ROWS, len(prompts)))]
+    texts = [t.prompt.text for t in spread([t for t in targets if not t.prompt.pair])] + [p.text for p in spread([p for p in retain if not p.pair])]
+    text = backbone.encode(texts)
+    empty = backbone.encode([""])
+    negative = Text(empty.tokens.expand(len(texts), -1, -1), empty.pooled.expand(len(texts), -1))
+    shown = []
+    for strength in SHOWN:
+        model = adapted_sampling(backbone, network.shape.layers, torch.arange(len(texts)), at_strength(network, text.condition(), strength))
+        latents = backbone.sample(text.conditioning(), negative.conditioning(), config.size_of(False), config.seed, config.sampling_steps, config.cfg, model)
+        shown.append(backbone.decode(latents))
+    path = Path(config.out).with_suffix(".previews") / f"{iteration:06d}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture_grid(torch.cat(shown), len(texts)).save(path)
+    return path

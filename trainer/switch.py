@@ -1,0 +1,45 @@
+"""Fitting the switch: one linear probe per concept over token states, and its threshold from prompts it was not fitted on."""
+
+import torch
+from torch.nn import functional as F
+
+from unhype.condition import Condition
+from unhype.hypernetwork import Hypernetwork
+
+ITERATIONS, LEARNING_RATE, WEIGHT_DECAY = 300, 0.02, 0.02
+MARGIN = 0.35  # where between the highest safe and the lowest target score the threshold lies
+
+
+def fit_switch(network: Hypernetwork, conditions: Condition, labels: torch.Tensor, seed: int) -> None:
+    """Fit network.switch to labels (N, K) in 0..1: logistic regression on a smooth maximum over tokens."""
+    switch = network.switch
+    c = network.standardise(conditions)
+    torch.manual_seed(seed)
+    optimizer = torch.optim.Adam([switch.weight, switch.bias], lr=LEARNING_RATE)
+    balance = (1 - labels).sum(0) / labels.sum(0).clamp_min(1)
+    for _ in range(ITERATIONS):
+        per_token = (c.tokens @ switch.weight.T + switch.bias).masked_fill(~c.mask[..., None], -1e9)
+        score = per_token.logsumexp(1) - c.mask.sum(1, keepdim=True).clamp_min(1).log()
+        hard = per_token.amax(1)
+        loss = sum(F.binary_cross_entropy_with_logits(x, labels, pos_weight=balance) for x in (score, hard))
+        loss = loss + WEIGHT_DECAY * switch.weight.square().sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+@torch.no_grad()
+def calibrate(network: Hypernetwork, conditions: Condition, labels: torch.Tensor) -> list[dict]:
+    """Set each concept's threshold from held-out prompts; returns what was measured, a dict per concept."""
+    scores = network.scores(conditions)
+    report = []
+    for k in range(scores.shape[1]):
+        target, safe = scores[labels[:, k] > 0.5, k], scores[labels[:, k] <= 0.5, k]
+        low, high = target.min().item(), safe.max().item()
+        threshold = high + MARGIN * (low - high)
+        network.switch.threshold[k] = threshold
+        report.append({
+            "threshold": threshold, "lowest_target": low, "highest_safe": high, "targets": len(target), "safe": len(safe),
+            "misses": (target <= threshold).float().mean().item(), "false_alarms": (safe > threshold).float().mean().item(),
+        })
+    return report

@@ -1,0 +1,210 @@
+"""Train an eraser: one hypernetwork file that makes a model forget concepts.
+
+    python trainer/train.py --config trainer/configs/demo_cat.yaml
+    python trainer/train.py --base MODEL.safetensors --erase "cat -> forest" --out models/unhype/cat.safetensors
+    python trainer/train.py --config ... --resume          (after Ctrl+C, a crash or a power cut)
+
+Beside the eraser file it writes a .jsonl log, .previews/*.png, a .cache.safetensors of samples and a
+.state.safetensors to resume from. ComfyUI is found by --comfyui, COMFYUI_PATH, or the folder the pack lies in.
+"""
+
+import time
+
+STARTED = time.time()
+
+import json
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from tqdm import tqdm
+
+from trainer import backbone as host
+from trainer import concepts, previews, samples, state, switch
+from trainer.config import Config, ConfigError, parse_arguments
+from trainer.objectives import OBJECTIVES, retention_loss
+from unhype.adapter import Term, adapter
+from unhype.checkpoint import Concept, Eraser, save_eraser
+from unhype.condition import stack_conditions
+from unhype.hypernetwork import Hypernetwork, Shape
+from unhype.layers import family_of, layer_table
+
+WARMUP, DECAY = 0.05, 0.4  # shares of the iterations in which the learning rate rises, and falls to zero
+CLIP = 1.0  # gradient norm
+HELD_OUT = 5  # every fifth retain concept and template goes to the switch's calibration instead of its fit
+
+
+class Diverged(RuntimeError):
+    pass
+
+
+class Data:
+    """Prompts encoded and samples drawn: everything that the training steps read."""
+
+    def __init__(self, config: Config, backbone: host.Backbone, progress=print):
+        mappings = [m for _, m in config.pairs()]
+        self.targets = concepts.target_prompts(config.pairs(), config.templates, config.retain, max(16, config.pictures // 2), config.seed)
+        self.retain = concepts.retain_prompts(config.retain, mappings, config.templates, config.retain_prompts, 2 * len(config.retain), config.seed)
+        texts = [t.prompt.text for t in self.targets]
+        progress(f"encoding {2 * len(texts) + len(self.retain)} prompts")
+        self.text = backbone.encode(texts)
+        mapped = backbone.encode([t.mapped for t in self.targets])
+        self.conditions, self.retain_conditions = [], []
+        for skip in config.clip_skips:
+            self.conditions.append(backbone.encode(texts, skip).condition())
+            self.retain_conditions.append(backbone.encode([p.text for p in self.retain] + [""], skip).condition())
+        cache = Path(config.out).with_suffix(".cache.safetensors")
+        self.samples = samples.cached_samples(backbone, config, self.targets, self.text, mapped, cache, progress)
+
+    def labels(self, count: int) -> torch.Tensor:
+        """1 where a prompt names a concept, for targets first and retain prompts after: (N, K)."""
+        labels = torch.zeros(len(self.targets) + len(self.retain) + 1, count)
+        for row, target in enumerate(self.targets):
+            labels[row, target.concept] = 1
+        return labels
+
+
+def new_network(config: Config, backbone: host.Backbone, data: Data) -> tuple[Hypernetwork, str]:
+    """A fresh hypernetwork for the backbone's layers and text widths, its standardisation and switch fitted."""
+    family = family_of(backbone.diffusion_model)
+    seen = stack_conditions([*data.conditions, *data.retain_conditions])
+    torch.manual_seed(config.seed)
+    network = Hypernetwork(Shape(
+        layer_table(backbone.diffusion_model, family), config.rank, config.steps, config.hidden, config.queries,
+        seen.pooled.shape[1], seen.tokens.shape[2], len(config.erase),
+    ))
+    network.standardise.fit(seen)
+    return network, family.name
+
+
+def fit_switch(config: Config, network: Hypernetwork, data: Data) -> list[dict]:
+    """Fit the switch on four fifths of the prompts and calibrate it on the rest; returns a report per concept."""
+    both = stack_conditions([stack_conditions([t, r]) for t, r in zip(data.conditions, data.retain_conditions)])
+    labels = data.labels(len(config.erase)).repeat(len(config.clip_skips), 1)
+    held_out = torch.arange(len(labels)) % HELD_OUT == HELD_OUT - 1
+    switch.fit_switch(network, both.rows(~held_out), labels[~held_out], config.seed)
+    network.switch.requires_grad_(False)
+    return switch.calibrate(network, both.rows(held_out), labels[held_out])
+
+
+def rate(config: Config, iteration: int) -> float:
+    done = iteration / config.iterations
+    return config.learning_rate * min(1, (done + 1 / config.iterations) / WARMUP, (1 - done) / DECAY)
+
+
+def training_step(network, backbone, config: Config, data: Data, optimizer, rng, iteration: int) -> dict:
+    """One step of the objective and the retention loss; returns the losses."""
+    kind = data.samples[iteration % len(data.samples)]
+    batch = kind.batch(config.batch // (1 + iteration % len(data.samples)), data.text, data.conditions, config.steps, rng)
+    rows = torch.arange(len(batch.x))
+    layers = network.shape.layers
+
+    def predict(factors):
+        with adapter(backbone.diffusion_model, [Term(rows, layers, factors)], len(rows)):
+            with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=config.autocast == "bf16"):
+                return backbone.predict(batch.x, batch.sigma, batch.context).float()
+
+    loss, task = OBJECTIVES[config.objective](network, batch, predict, config.steps, config.eta)
+    losses = {"loss": loss.item(), "task": task}
+    if config.retain_weight:
+        pool = data.retain_conditions[iteration % len(data.retain_conditions)]
+        pick = torch.randint(len(pool.pooled), (config.retain_batch,), generator=rng)
+        s = torch.rand(len(pick), generator=rng) * config.steps
+        retain = retention_loss(network, pool.rows(pick), s)
+        loss = loss + config.retain_weight * retain
+        losses["retain"] = retain.item()
+    if not loss.isfinite() or losses["task"] > 1e3:
+        raise Diverged(f"the training diverged at iteration {iteration} (task loss {losses['task']:.3g}): lower learning_rate, guidance or eta")
+    for group in optimizer.param_groups:
+        group["lr"] = rate(config, iteration)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(group["params"], CLIP)
+    optimizer.step()
+    return losses
+
+
+def train(config: Config, backbone: host.Backbone, resume: bool = False, imported: float = 0.0, progress=tqdm.write) -> Eraser:
+    """Train and save the eraser; on KeyboardInterrupt or an error the last state stays resumable.
+
+    Args:
+        imported: seconds that the import of the host took, left out of train_seconds.
+    """
+    out = Path(config.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    data = Data(config, backbone, progress)
+    network, family = new_network(config, backbone, data)
+    names = [Concept(t, m) for t, m in config.pairs()]
+    eraser = Eraser(network, family, names, asdict(config), source=out.name)
+    for concept, calibration in zip(names, fit_switch(config, network, data)):
+        concept.calibration = calibration
+        progress(f"switch for {concept.name!r}: threshold {calibration['threshold']:.2f} between safe prompts up to "
+                 f"{calibration['highest_safe']:.2f} and targets from {calibration['lowest_target']:.2f}")
+    optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=config.learning_rate, betas=(0.9, 0.99))
+    rng = torch.Generator().manual_seed(config.seed)
+    done = state.load_state(config, network, optimizer, rng) if resume else 0
+    log = open(out.with_suffix(".jsonl"), "a" if resume else "w", encoding="utf-8")
+
+    bar = tqdm(total=config.iterations, initial=done, desc=out.stem, unit="step")
+    try:
+        for iteration in range(done, config.iterations):
+            losses = training_step(network, backbone, config, data, optimizer, rng, iteration)
+            done = iteration + 1
+            bar.set_postfix({k: f"{v:.3f}" for k, v in losses.items()}, refresh=False)
+            bar.update()
+            log.write(json.dumps({"iteration": done, **{k: round(v, 6) for k, v in losses.items()}, "seconds": round(time.time() - STARTED, 1)}) + "\n")
+            if done % config.save_every == 0 and done < config.iterations:
+                state.save_state(config, done, network, optimizer, rng)
+                log.flush()
+            if config.preview_every and done % config.preview_every == 0 and done < config.iterations:
+                previews.write_preview(backbone, network, config, data.targets, data.retain, done)
+    except KeyboardInterrupt:
+        progress(f"stopped at iteration {done}: saved to {state.state_path(config)}, continue with --resume")
+        raise
+    finally:
+        state.save_state(config, done, network, optimizer, rng)
+        bar.close()
+        log.close()
+    eraser.metrics = {"train_seconds": round(time.time() - STARTED - imported, 1), "host_import_seconds": round(imported, 1), "peak_mb": peak_mb()}
+    save_eraser(eraser, out)
+    if config.preview_every:
+        previews.write_preview(backbone, network, config, data.targets, data.retain, done)
+    progress(f"saved {out} ({out.stat().st_size / 1e6:.1f} MB) after {eraser.metrics['train_seconds']} s, at most {eraser.metrics['peak_mb']} MB")
+    return eraser
+
+
+def peak_mb() -> int | None:
+    """The process's largest resident size so far; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(largest / (1e6 if sys.platform == "darwin" else 1e3))
+
+
+def main(argv: list[str]) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        config, arguments = parse_arguments(argv, __doc__)
+        before = time.time()
+        host.start_comfy(host.find_comfy(arguments.comfyui))
+        import comfy.samplers  # noqa: F401  the bulk of the host's import
+        import comfy.sd  # noqa: F401
+
+        imported = time.time() - before
+        train(config, host.load_backbone(config.base), arguments.resume, imported)
+    except KeyboardInterrupt:
+        return 130
+    except (ConfigError, Diverged, FileNotFoundError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,76 @@
+"""LoRA factors on a model's activations: a low-rank pair per batch row, on forward hooks that are gone afterwards.
+
+The same code serves training and sampling. Weights are never touched, and rows without a term pass through
+unchanged, to the bit.
+"""
+
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from .hypernetwork import Factors
+from .layers import Layer
+
+
+class Term(NamedTuple):
+    """Adapters for some rows of a batch: the n-th pair of every layer's factors acts on row rows[n]."""
+
+    rows: torch.Tensor  # (n,) long
+    layers: tuple[Layer, ...]
+    factors: list[Factors]  # one per layer
+
+
+def low_rank(x: torch.Tensor, f: Factors) -> torch.Tensor:
+    """x (n, ..., in) through each row's own pair: (n, ..., out)."""
+    flat = x.flatten(1, -2) if x.ndim > 2 else x[:, None]
+    y = flat @ f.down.transpose(1, 2) @ f.up.transpose(1, 2)
+    return y.reshape(*x.shape[:-1], y.shape[-1])
+
+
+@contextmanager
+def adapter(diffusion_model: nn.Module, terms: list[Term], batch: int):
+    """Inside, the model's target layers carry the terms; outside, they do not.
+
+    Args:
+        terms: adapters; several on the same row add up.
+        batch: rows of the forward that follows.
+    Raises:
+        RuntimeError: a layer sees another number of rows, or is never called (a compiled or replaced model).
+    """
+    waiting: dict[str, list[tuple[torch.Tensor, Factors]]] = {}
+    for term in terms:
+        for layer, factors in zip(term.layers, term.factors):
+            waiting.setdefault(layer.name, []).append((term.rows, factors))
+    called, handles = set(), []
+
+    def hook(name):
+        def add(module, args, output):
+            x = args[0]
+            if x.shape[0] != batch:
+                raise RuntimeError(
+                    f"UnHype: layer {name} was called with {x.shape[0]} rows where the sampler announced {batch}; "
+                    "a node that regroups the batch (attention couple) cannot be combined with the eraser"
+                )
+            for rows, factors in waiting[name]:
+                every = len(rows) == batch
+                change = low_rank((x if every else x[rows]).to(factors.down.dtype), factors).to(output.dtype)
+                output = output + change if every else output.index_add(0, rows, change)
+            called.add(name)
+            return output
+        return add
+
+    try:
+        for name in waiting:
+            handles.append(diffusion_model.get_submodule(name).register_forward_hook(hook(name)))
+        yield
+        if missed := waiting.keys() - called:
+            raise RuntimeError(
+                f"UnHype: {len(missed)} of {len(waiting)} layers never ran their adapter, so nothing would have been erased. "
+                "torch.compile does this when the model was compiled before the eraser fired: connect the eraser without "
+                "torch.compile, or use the weight patch mode of another LoRA node"
+            )
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,113 @@
+"""What the hypernetwork sees of a prompt, and the switch that decides whether a concept fires.
+
+The condition is the whole conditioning: the pooled embedding (in ComfyUI the first 77-token chunk's only) and
+every token state of every chunk, so that a word is seen wherever it stands. The trainer and the nodes call the
+same `read_condition`; a file written for another VERSION is refused.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+VERSION = 1
+EPS = 1e-5
+
+
+class Condition(NamedTuple):
+    pooled: torch.Tensor  # (N, P)
+    tokens: torch.Tensor  # (N, T, D)
+    mask: torch.Tensor  # (N, T) bool, False where a token carries nothing
+
+    def rows(self, index) -> "Condition":
+        return Condition(self.pooled[index], self.tokens[index], self.mask[index])
+
+    def to(self, device) -> "Condition":
+        return Condition(*(t.to(device) for t in self))
+
+
+def read_condition(tokens, pooled, where: str = "the conditioning") -> Condition:
+    """The condition of a conditioning's token states (N, T, D) and pooled embedding (N or 1, P), in fp32.
+
+    Token states that are exactly zero (ConditioningZeroOut, zero padding) are masked. Raises ValueError, naming
+    `where`, when there is no pooled embedding or the shapes do not belong together.
+    """
+    if pooled is None:
+        raise ValueError(
+            f"{where} has no pooled_output, which UnHype reads beside the token states: "
+            "use a text encoder node that returns it (CLIPTextEncode does)"
+        )
+    if tokens.ndim != 3 or pooled.ndim != 2 or pooled.shape[0] not in (1, tokens.shape[0]):
+        raise ValueError(
+            f"{where} has token states of shape {tuple(tokens.shape)} and pooled_output of shape {tuple(pooled.shape)}; "
+            "expected (N, tokens, width) and (N, width)"
+        )
+    tokens, pooled = tokens.float(), pooled.float().expand(tokens.shape[0], -1)
+    return Condition(pooled, tokens, tokens.abs().amax(-1) > 0)
+
+
+def stack_conditions(conditions: list[Condition]) -> Condition:
+    """Conditions one under the other, the shorter ones padded with masked zeros."""
+    longest = max(c.tokens.shape[1] for c in conditions)
+    pad = [longest - c.tokens.shape[1] for c in conditions]
+    return Condition(
+        torch.cat([c.pooled for c in conditions]),
+        torch.cat([nn.functional.pad(c.tokens, (0, 0, 0, p)) for c, p in zip(conditions, pad)]),
+        torch.cat([nn.functional.pad(c.mask, (0, p)) for c, p in zip(conditions, pad)]),
+    )
+
+
+class Standardise(nn.Module):
+    """Pooled embedding and token states brought to zero mean and unit deviation per channel."""
+
+    def __init__(self, pooled_dim: int, token_dim: int):
+        super().__init__()
+        self.register_buffer("pooled_mean", torch.zeros(pooled_dim))
+        self.register_buffer("pooled_deviation", torch.ones(pooled_dim))
+        self.register_buffer("token_mean", torch.zeros(token_dim))
+        self.register_buffer("token_deviation", torch.ones(token_dim))
+
+    def fit(self, c: Condition) -> None:
+        """Take means and deviations from the training prompts."""
+        seen = c.tokens[c.mask]
+        self.pooled_mean, self.pooled_deviation = c.pooled.mean(0), c.pooled.std(0) + EPS
+        self.token_mean, self.token_deviation = seen.mean(0), seen.std(0) + EPS
+
+    def forward(self, c: Condition) -> Condition:
+        return Condition(
+            (c.pooled - self.pooled_mean) / self.pooled_deviation,
+            (c.tokens - self.token_mean) / self.token_deviation,
+            c.mask,
+        )
+
+
+class Summary(nn.Module):
+    """A masked summary of the token states: softmax attention with learned queries, (N, T, D) -> (N, Q D)."""
+
+    def __init__(self, queries: int, token_dim: int):
+        super().__init__()
+        self.query = nn.Parameter(torch.randn(queries, token_dim) / token_dim**0.5)
+
+    def forward(self, c: Condition) -> torch.Tensor:
+        score = (c.tokens @ self.query.T).masked_fill(~c.mask[..., None], -1e9)  # (N, T, Q)
+        weight = score.softmax(1) * c.mask[..., None]
+        return (weight.transpose(1, 2) @ c.tokens).flatten(1)
+
+
+class Switch(nn.Module):
+    """One score per concept: the highest that any token state reaches on a linear probe.
+
+    A maximum, so that neither the length of a prompt nor where the word stands matters. A concept fires where
+    its score is above its threshold, which is stored in the file beside the rates it was calibrated to.
+    """
+
+    def __init__(self, concepts: int, token_dim: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(concepts, token_dim))
+        self.bias = nn.Parameter(torch.zeros(concepts))
+        self.register_buffer("threshold", torch.zeros(concepts))
+
+    def forward(self, c: Condition) -> torch.Tensor:
+        """Scores (N, K) of a standardised condition; -inf where no token carries anything."""
+        score = c.tokens @ self.weight.T + self.bias
+        return score.masked_fill(~c.mask[..., None], -torch.inf).amax(1)

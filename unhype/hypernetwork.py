@@ -1,0 +1,94 @@
+"""The hypernetwork: a prompt's condition c and a step s -> LoRA factors for every target layer (arXiv 2602.03410).
+
+    theta_s = theta_0 + (s / S) * head(c, s)
+
+theta_0 is an ordinary LoRA start, down projections at random and up projections zero, the same for every prompt.
+So H(c, 0) is exactly the zero adapter, and no gradient is dead at the start.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from .condition import Condition, Standardise, Summary, Switch
+from .layers import Layer
+
+FREQUENCIES = 16  # Fourier features of s / S, as the paper's authors have them
+
+
+@dataclass(frozen=True)
+class Shape:
+    """All sizes of an eraser; with the family, all that is needed to build one."""
+
+    layers: tuple[Layer, ...]
+    rank: int
+    steps: int  # S
+    hidden: int
+    queries: int
+    pooled_dim: int
+    token_dim: int
+    concepts: int
+
+
+class Factors(NamedTuple):
+    """One layer's LoRA factors, a pair per row: the weight change of row n is up[n] @ down[n]."""
+
+    down: torch.Tensor  # (N, rank, in)
+    up: torch.Tensor  # (N, out, rank)
+
+
+def fourier(x: torch.Tensor) -> torch.Tensor:
+    """Sines and cosines of x in 0..1 at 16 frequencies: (N,) -> (N, 32)."""
+    angle = torch.pi * x[:, None] * torch.arange(1, FREQUENCIES + 1, device=x.device)
+    return torch.cat([angle.sin(), angle.cos()], 1)
+
+
+class Hypernetwork(nn.Module):
+    """Shared trunk, one head per layer, and beside them the switch and the standardisation they share."""
+
+    def __init__(self, shape: Shape):
+        super().__init__()
+        self.shape = shape
+        self.standardise = Standardise(shape.pooled_dim, shape.token_dim)
+        self.switch = Switch(shape.concepts, shape.token_dim)
+        self.summary = Summary(shape.queries, shape.token_dim)
+        seen = shape.pooled_dim + shape.queries * shape.token_dim + 2 * FREQUENCIES
+        self.trunk = nn.Sequential(
+            nn.Linear(seen, shape.hidden), nn.SiLU(), nn.Linear(shape.hidden, shape.hidden), nn.SiLU()
+        )
+        self.base_down = nn.ParameterList(torch.randn(shape.rank, n.inputs) / n.inputs**0.5 for n in shape.layers)
+        self.heads = nn.ModuleList(
+            nn.Linear(shape.hidden, shape.rank * (n.inputs + n.outputs), bias=False) for n in shape.layers
+        )
+        for head, layer in zip(self.heads, shape.layers):
+            nn.init.normal_(head.weight, std=0.1 * (shape.hidden * layer.inputs) ** -0.5)
+
+    def forward(self, condition: Condition, s: torch.Tensor) -> list[Factors]:
+        """Factors of every layer for conditions of N rows and steps s (N,) in 0..S."""
+        strength = s / self.shape.steps
+        c = self.standardise(condition)
+        h = self.trunk(torch.cat([c.pooled, self.summary(c), fourier(strength)], 1))
+        factors = []
+        for layer, base, head in zip(self.shape.layers, self.base_down, self.heads):
+            change = (strength[:, None] * head(h)).split([self.shape.rank * layer.inputs, self.shape.rank * layer.outputs], 1)
+            factors.append(Factors(
+                base + change[0].unflatten(1, (self.shape.rank, layer.inputs)),
+                change[1].unflatten(1, (layer.outputs, self.shape.rank)),
+            ))
+        return factors
+
+    def scores(self, condition: Condition) -> torch.Tensor:
+        """The switch's score of every concept, (N, K)."""
+        return self.switch(self.standardise(condition))
+
+    def fires(self, condition: Condition) -> torch.Tensor:
+        """Whether any concept fires, (N,) bool."""
+        return (self.scores(condition) > self.switch.threshold).any(1)
+
+
+def at_strength(network: Hypernetwork, condition: Condition, strength: float) -> list[Factors]:
+    """Factors at a node's strength: up to 1 it walks s = strength * S, above 1 it scales the adapter at S."""
+    s = torch.full((len(condition.pooled),), min(strength, 1.0) * network.shape.steps, device=condition.pooled.device)
+    return [f._replace(up=f.up * max(strength, 1.0)) for f in network(condition, s)]

@@ -101,12 +101,14 @@ class Backbone:
 
         return comfy.samplers.calculate_sigmas(self.model.get_model_object("model_sampling"), "normal", steps)
 
-    def sample(self, positive, negative, size: tuple[int, int], seed: int, steps: int, cfg: float, model=None, keep: list[int] | None = None):
+    def sample(self, positive, negative, size: tuple[int, int], seed: int, steps: int, cfg: float, model=None,
+               keep: list[int] | None = None, noise=None):
         """Latents (N, C, H/8, W/8) by Euler's method, as a KSampler with the "normal" schedule makes them.
 
         Args:
             positive, negative: ComfyUI conditionings; N is positive's rows.
             size: width and height in pixels.
+            noise: (N, C, H/8, W/8) in place of the seed's.
             keep: steps whose noisy latents are wanted; then (x, sigma) pairs in model space are returned instead.
         """
         import comfy.sample
@@ -116,7 +118,7 @@ class Backbone:
         width, height = size
         empty = torch.zeros(len(positive[0][0]), 4, height // 8, width // 8)
         empty = comfy.sample.fix_empty_latent_channels(model, empty)
-        noise = comfy.sample.prepare_noise(empty, seed)
+        noise = comfy.sample.prepare_noise(empty, seed) if noise is None else noise
         sigmas, kept = self.sigmas(steps), []
 
         def callback(step, denoised, x, total):
@@ -128,6 +130,11 @@ class Backbone:
             callback=callback, disable_pbar=True, seed=seed,
         )
         return latents if keep is None else kept
+
+    def noise(self, size: tuple[int, int], seed: int) -> torch.Tensor:
+        """The noise that a KSampler starts a single picture from: (C, H/8, W/8)."""
+        channels = self.model.get_model_object("latent_format").latent_channels
+        return torch.randn(1, channels, size[1] // 8, size[0] // 8, generator=torch.manual_seed(seed))[0]
 
     def decode(self, latents) -> torch.Tensor:
         """Pictures (N, H, W, 3) in 0..1."""

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -82,7 +83,7 @@ def check(config: Config, source: str) -> Config:
         if kind is float and type(value) is int:
             value = float(value)
             setattr(config, f.name, value)
-        if type(value) is not kind:
+        if type(value) is not kind or kind is float and not math.isfinite(value):
             wrong(f.name, value, {"list": "a list", "str": "a text", "int": "a whole number", "float": "a number"}[kind.__name__])
         if kind is list and not all(isinstance(v, int if f.name == "clip_skips" else str) for v in value):
             wrong(f.name, value, "a list of " + ("whole numbers" if f.name == "clip_skips" else "texts"))
@@ -175,4 +176,7 @@ def parse_arguments(argv: list[str], description: str) -> tuple[Config, argparse
     arguments = parser.parse_args(argv)
     given = {f.name: getattr(arguments, f.name) for f in fields(Config) if getattr(arguments, f.name) is not None}
     values = read_yaml(arguments.config) if arguments.config else {}
-    return from_mapping({**values, **given}, arguments.config or "command line"), arguments
+    source = arguments.config or "command line"
+    if arguments.config and given:
+        source += " with " + " ".join("--" + name.replace("_", "-") for name in given)
+    return from_mapping({**values, **given}, source), arguments

@@ -18,6 +18,7 @@ from .objectives import guided_target
 
 # What the samples depend on; another value of one of these makes another cache.
 DEPENDS = ("base", "erase", "templates", "retain", "size", "pair_size", "pictures", "sampling_steps", "cfg", "kept_steps", "guidance", "seed", "autocast")
+SMALLEST_LEVEL = 0.1
 
 
 @dataclass
@@ -102,6 +103,15 @@ def draw_samples(backbone: Backbone, config: Config, prompts: list[int], pair: b
                 eps_mapped = backbone.predict(x, sigmas, mapped.tokens[rows]).float()
             parts.append((x, sigmas, torch.tensor(rows), eps, guided_target(eps_mapped, eps, config.guidance)))
     x, sigma, prompt, eps, eps_star = (torch.cat(p) for p in zip(*parts))
-    change = (eps_star - eps).square().mean((1, 2, 3))
-    scale = torch.stack([change[sigma == value].mean() for value in sigma])
-    return Samples(x, sigma, prompt, eps, eps_star, scale.clamp_min(1e-12))
+    return Samples(x, sigma, prompt, eps, eps_star, level_scale((eps_star - eps).square().mean((1, 2, 3)), sigma))
+
+
+def level_scale(change, sigma):
+    """Mean change per noise level, (M,), raised where it is small: late steps change little and must not rule the loss.
+
+    Compared as v-prediction would have it, (1 + sigma^2) |eps* - eps|^2, no level counts for less than a tenth of
+    the largest.
+    """
+    v = 1 + sigma**2
+    mean = torch.stack([change[sigma == value].mean() for value in sigma]) * v
+    return mean.clamp_min(max(SMALLEST_LEVEL * mean.max().item(), 1e-12)) / v

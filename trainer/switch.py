@@ -30,11 +30,19 @@ def fit_switch(network: Hypernetwork, conditions: Condition, labels: torch.Tenso
 
 @torch.no_grad()
 def calibrate(network: Hypernetwork, conditions: Condition, labels: torch.Tensor) -> list[dict]:
-    """Set each concept's threshold from held-out prompts; returns what was measured, a dict per concept."""
+    """Set each concept's threshold from held-out prompts; returns what was measured, a dict per concept.
+
+    Raises ValueError where no held-out prompt names a concept, or all do.
+    """
     scores = network.scores(conditions)
     report = []
     for k in range(scores.shape[1]):
         target, safe = scores[labels[:, k] > 0.5, k], scores[labels[:, k] <= 0.5, k]
+        if not len(target) or not len(safe):
+            raise ValueError(
+                f"the switch of concept {k + 1} cannot be calibrated: of the held-out prompts {len(target)} name it and {len(safe)} do not, "
+                "expected some of each; give more templates or more retain concepts"
+            )
         low, high = target.min().item(), safe.max().item()
         threshold = high + MARGIN * (low - high)
         network.switch.threshold[k] = threshold

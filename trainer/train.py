@@ -96,6 +96,10 @@ def rate(config: Config, iteration: int) -> float:
     return config.learning_rate * min(1, (done + 1 / config.iterations) / WARMUP, (1 - done) / DECAY)
 
 
+def new_optimizer(network, config: Config) -> torch.optim.Adam:
+    return torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=config.learning_rate, betas=(0.9, 0.99))
+
+
 def training_step(network, backbone, config: Config, data: Data, optimizer, rng, iteration: int) -> dict:
     """One step of the objective and the retention loss; returns the losses."""
     kind = data.samples[iteration % len(data.samples)]
@@ -144,7 +148,7 @@ def train(config: Config, backbone: host.Backbone, resume: bool = False, importe
         concept.calibration = calibration
         progress(f"switch for {concept.name!r}: threshold {calibration['threshold']:.2f} between safe prompts up to "
                  f"{calibration['highest_safe']:.2f} and targets from {calibration['lowest_target']:.2f}")
-    optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=config.learning_rate, betas=(0.9, 0.99))
+    optimizer = new_optimizer(network, config)
     rng = torch.Generator().manual_seed(config.seed)
     done = state.load_state(config, network, optimizer, rng) if resume else 0
     log = open(out.with_suffix(".jsonl"), "a" if resume else "w", encoding="utf-8")

@@ -39,10 +39,11 @@ def adapter(diffusion_model: nn.Module, terms: list[Term], batch: int):
     Raises:
         RuntimeError: a layer sees another number of rows, or is never called (a compiled or replaced model).
     """
-    waiting: dict[str, list[tuple[torch.Tensor, Factors]]] = {}
+    waiting: dict[str, list[tuple[torch.Tensor | None, Factors]]] = {}
     for term in terms:
+        every = torch.equal(term.rows, torch.arange(batch, device=term.rows.device))
         for layer, factors in zip(term.layers, term.factors):
-            waiting.setdefault(layer.name, []).append((term.rows, factors))
+            waiting.setdefault(layer.name, []).append((None if every else term.rows, factors))
     called, handles = set(), []
 
     def hook(name):
@@ -54,9 +55,8 @@ def adapter(diffusion_model: nn.Module, terms: list[Term], batch: int):
                     "a node that regroups the batch (attention couple) cannot be combined with the eraser"
                 )
             for rows, factors in waiting[name]:
-                every = len(rows) == batch
-                change = low_rank((x if every else x[rows]).to(factors.down.dtype), factors).to(output.dtype)
-                output = output + change if every else output.index_add(0, rows, change)
+                change = low_rank((x if rows is None else x[rows]).to(factors.down.dtype), factors).to(output.dtype)
+                output = output + change if rows is None else output.index_add(0, rows, change)
             called.add(name)
             return output
         return add

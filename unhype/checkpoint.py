@@ -5,8 +5,8 @@ concepts (name, mapping, calibration), training (the whole config) and metrics. 
 from the header, before memory is allocated for a tensor.
 """
 
+import hashlib
 import json
-import logging
 import math
 import os
 import struct
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from . import condition
@@ -27,7 +27,6 @@ MAX_HEADER, MAX_BYTES, MAX_LAYERS = 16 << 20, 4 << 30, 4096
 LIMITS = {"rank": 256, "steps": 100_000, "hidden": 16_384, "queries": 256, "pooled_dim": 65_536, "token_dim": 65_536, "concepts": 10_000}
 ITEM_BYTES = {"F16": 2, "F32": 4}
 HALF = ("heads.", "base_down.")  # stored in fp16: the bulk of the file
-log = logging.getLogger("unhype")
 
 
 class CheckpointError(ValueError):
@@ -53,6 +52,7 @@ class Eraser:
     training: dict = field(default_factory=dict)
     metrics: dict = field(default_factory=dict)
     source: str = "this eraser"
+    digest: str = ""  # of the file it came from
 
     def describe(self) -> dict:
         return {
@@ -97,14 +97,26 @@ def load_eraser(path: str | Path) -> Eraser:
     with torch.device("meta"):
         network = Hypernetwork(shape)
     check_tensors(path, tensors, {name: tuple(t.shape) for name, t in network.state_dict().items()})
-    with safe_open(path, framework="pt") as file:
-        loaded = {name: file.get_tensor(name).float() for name in tensors}
+    try:
+        with safe_open(path, framework="pt") as file:  # copied: an fp32 tensor would stay a view of the mapped file
+            loaded = {name: file.get_tensor(name).to(torch.float32, copy=True) for name in tensors}
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is no safetensors file: {error}. The file is damaged: download it again") from None
     for name, tensor in loaded.items():
         if not tensor.isfinite().all():
             raise CheckpointError(f"{path}: tensor {name} holds NaN or infinite values; the training diverged or the file is damaged. Train or download it again")
     network.load_state_dict(loaded, assign=True)
     network.requires_grad_(False).eval()
-    return Eraser(network, family, concepts, meta.get("training", {}), meta.get("metrics", {}), path.name)
+    return Eraser(network, family, concepts, meta.get("training", {}), meta.get("metrics", {}), path.name, digest_of(path))
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def read_header(path: Path) -> tuple[dict, dict[str, dict]]:
@@ -125,8 +137,10 @@ def read_header(path: Path) -> tuple[dict, dict[str, dict]]:
         metadata = header.pop("__metadata__", {})
         entries = {name: (e["dtype"], tuple(e["shape"]), tuple(e["data_offsets"])) for name, e in header.items()}
         whole = lambda values: all(type(v) is int and v >= 0 for v in values)
-        if not all(whole(s) and whole(o) and len(o) == 2 for _, s, o in entries.values()):
-            raise ValueError("sizes are not whole numbers")
+        if not all(isinstance(d, str) and whole(s) and whole(o) and len(o) == 2 for d, s, o in entries.values()):
+            raise ValueError("a tensor's type is no text, or its sizes are not whole numbers")
+        if not isinstance(metadata, dict):
+            raise ValueError("its metadata is no object")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{no}: its header cannot be read ({error}). Choose an UnHype .safetensors file") from None
     if KEY not in metadata:
@@ -160,7 +174,7 @@ def parse_description(path: Path, meta: dict) -> tuple[Shape, str, list[Concept]
         if found > mine:
             raise CheckpointError(f"{path}: {key} is {found}, this UnHype reads up to {mine}. Update the UnHype nodes")
     family = meta.get("family")
-    if family not in FAMILIES:
+    if not isinstance(family, str) or family not in FAMILIES:
         raise CheckpointError(f"{path}: model family {family!r}, expected one of {', '.join(FAMILIES)}. Update the UnHype nodes, or choose another eraser")
     try:
         raw = dict(meta["shape"])
@@ -168,6 +182,10 @@ def parse_description(path: Path, meta: dict) -> tuple[Shape, str, list[Concept]
         concepts = [Concept(**c) for c in meta["concepts"]]
         if not all(isinstance(c.name, str) and isinstance(c.mapping, str) for c in concepts):
             raise ValueError("a concept's name or mapping is no text")
+        if not all(isinstance(layer.name, str) for layer in layers):
+            raise ValueError("a layer's name is no text")
+        if not all(isinstance(d, dict) for d in (*(c.calibration for c in concepts), meta.get("training", {}), meta.get("metrics", {}))):
+            raise ValueError("a calibration, the training or the metrics is no object")
         if sorted(raw) != sorted(LIMITS):
             raise ValueError(f"sizes are {', '.join(sorted(raw))}, expected {', '.join(sorted(LIMITS))}")
     except (ValueError, KeyError, TypeError) as error:
@@ -178,7 +196,7 @@ def parse_description(path: Path, meta: dict) -> tuple[Shape, str, list[Concept]
     if not 1 <= len(layers) <= MAX_LAYERS or len({layer.name for layer in layers}) != len(layers):
         raise CheckpointError(f"{path}: lists {len(layers)} layers, expected 1 to {MAX_LAYERS}, each once")
     for layer in layers:
-        if not isinstance(layer.name, str) or any(type(n) is not int or not 1 <= n <= LIMITS["token_dim"] for n in (layer.inputs, layer.outputs)):
+        if any(type(n) is not int or not 1 <= n <= LIMITS["token_dim"] for n in (layer.inputs, layer.outputs)):
             raise CheckpointError(f"{path}: layer {layer.name!r} is said to be {layer.outputs!r} x {layer.inputs!r}, expected whole numbers up to {LIMITS['token_dim']}")
     if len(concepts) != raw["concepts"]:
         raise CheckpointError(f"{path}: names {len(concepts)} concepts where its sizes say {raw['concepts']}")

@@ -1,0 +1,9 @@
+"""UnHype for ComfyUI: erase concepts from a model, only where a prompt means them (arXiv 2602.03410)."""
+
+WEB_DIRECTORY = "./web"
+
+
+async def comfy_entrypoint():
+    from .nodes import UnHypeExtension
+
+    return UnHypeExtension()

@@ -1,0 +1,164 @@
+"""MODEL + eraser + conditioning -> a patched clone, each batch row erased by its own prompt.
+
+The sampler mixes conditional and unconditional rows of several prompts in one forward, and neither their order
+nor their uuids tell which is which. So while positive and negative are still apart (OUTER_SAMPLE) every
+conditioning entry is labelled with the numbers of its prompts; the host batches, repeats and area-copies the
+labels with the rows; and they are taken out again where the denoiser is called (APPLY_MODEL).
+"""
+
+import logging
+from typing import NamedTuple
+
+import comfy.conds
+import torch
+from comfy.patcher_extension import WrappersMP
+
+from ..unhype.adapter import Term, adapter
+from ..unhype.checkpoint import Eraser
+from ..unhype.condition import Condition, read_condition, stack_conditions
+from ..unhype.hypernetwork import Factors, at_strength
+from ..unhype.layers import FAMILIES, check_layers, family_of
+
+KEY = "unhype"
+NOBODY = -1  # the label of rows that are nobody's prompt: negative, empty
+UNCONDITIONAL = ("negative", "empty")  # how the roles of guiders' unconditional inputs are called
+log = logging.getLogger("unhype")
+
+
+class Entry(NamedTuple):
+    """One eraser on a model."""
+
+    eraser: Eraser
+    strength: float
+    fixed: Condition | None  # where a conditioning is wired, it decides for every prompt
+
+
+def erase(model, eraser: Eraser, strength: float, conditioning=None):
+    """A clone of MODEL with the eraser; at strength 0 the MODEL itself.
+
+    Several erasers add up. The same file twice counts once per prompt, at the higher strength that fires.
+    Raises ValueError when the eraser does not fit the model or the conditioning cannot be read.
+    """
+    if strength == 0:
+        return model
+    diffusion_model = model.get_model_object("diffusion_model")
+    family = family_of(diffusion_model)
+    if family.name != eraser.family:
+        raise ValueError(f"{eraser.source} was trained for {eraser.family}, this model is {family.name}: choose the eraser made for this model")
+    check_layers(eraser.network.shape.layers, diffusion_model, family, eraser.source)
+    fixed = None
+    if conditioning is not None:
+        fixed = stack_conditions([read_entry(t, d.get("pooled_output"), "the connected conditioning", eraser) for t, d in conditioning])
+    clone = model.clone()
+    entries = [*entries_of(model), Entry(eraser, strength, fixed)]
+    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.APPLY_MODEL):
+        clone.remove_wrappers_with_key(kind, KEY)
+    clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, LabelPrompts(entries))
+    clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, apply_labelled)
+    return clone
+
+
+def entries_of(model) -> list[Entry]:
+    """The erasers already on a MODEL."""
+    wrappers = model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY)
+    return wrappers[0].entries if wrappers else []
+
+
+def read_entry(tokens, pooled, where: str, eraser: Eraser) -> Condition:
+    """A conditioning entry's condition on the CPU, its widths checked against the eraser's."""
+    condition = read_condition(tokens, pooled, where).to("cpu")
+    shape = eraser.network.shape
+    found, expected = (condition.pooled.shape[1], condition.tokens.shape[2]), (shape.pooled_dim, shape.token_dim)
+    if found != expected:
+        raise ValueError(f"{where} is {found} wide (pooled, tokens), {eraser.source} reads {expected}: use the text encoder of the model it was trained for")
+    return condition
+
+
+class Plan:
+    """For one sampling: which prompts carry which adapters."""
+
+    def __init__(self, device):
+        self.device = device
+        self.terms: list[tuple[tuple, list[Factors], torch.Tensor]] = []  # layers, factors, prompt -> pair or -1
+
+    def add(self, layers, factors: list[Factors], pair_of_prompt: torch.Tensor) -> None:
+        self.terms.append((layers, [Factors(*(t.to(self.device) for t in f)) for f in factors], pair_of_prompt))
+
+    def for_rows(self, labels: torch.Tensor) -> list[Term]:
+        """Terms for a forward whose rows belong to the prompts `labels` (N,)."""
+        terms = []
+        for layers, factors, pair_of_prompt in self.terms:
+            pairs = torch.where(labels >= 0, pair_of_prompt[labels.clamp(min=0)], NOBODY)
+            rows = (pairs >= 0).nonzero().flatten()
+            if len(rows):
+                pick = pairs[rows].to(self.device)
+                terms.append(Term(rows.to(self.device), layers, [Factors(f.down[pick], f.up[pick]) for f in factors]))
+        return terms
+
+
+class LabelPrompts:
+    """OUTER_SAMPLE wrapper: number the prompts, decide who fires, make the factors, label the rows."""
+
+    def __init__(self, entries: list[Entry]):
+        self.entries = entries
+
+    def __call__(self, executor, *args, **kwargs):
+        guider = executor.class_obj
+        prompts, count = [], 0
+        for role, conds in guider.conds.items():
+            conditional = not FAMILIES[self.entries[0].eraser.family].conditional_only or not role.startswith(UNCONDITIONAL)
+            for i, cond in enumerate(conds):
+                rows = len(cond["cross_attn"])
+                labels = torch.full((rows, 1), NOBODY)
+                if conditional:
+                    labels = torch.arange(count, count + rows)[:, None]
+                    count += rows
+                    prompts.append((role, cond))
+                conds[i] = {**cond, "model_conds": {**cond["model_conds"], KEY: comfy.conds.CONDRegular(labels)}}
+        guider.model_options.setdefault("transformer_options", {})[KEY] = self.plan(prompts, count, guider.model_patcher.load_device)
+        return executor(*args, **kwargs)
+
+    def plan(self, prompts, count: int, device) -> Plan:
+        plan, taken = Plan(device), {}
+        if not prompts:
+            return plan
+        for entry in sorted(self.entries, key=lambda e: -e.strength):
+            network = entry.eraser.network
+            if entry.fixed is None:
+                condition = stack_conditions([
+                    read_entry(c["cross_attn"], c.get("pooled_output"), f"the {role} conditioning", entry.eraser) for role, c in prompts
+                ])
+                fires = network.fires(condition)
+            else:
+                strongest = (network.scores(entry.fixed) - network.switch.threshold).amax(1).argmax().item()
+                condition = entry.fixed.rows([strongest] * count)
+                fires = network.fires(condition)
+            file = entry.eraser.digest or id(entry.eraser)
+            fires &= ~taken.setdefault(file, torch.zeros(count, dtype=torch.bool))
+            taken[file] |= fires
+            log.info("%s fires on %d of %d prompts", entry.eraser.source, int(fires.sum()), count)
+            if fires.any():
+                pairs = torch.full((count,), NOBODY)
+                pairs[fires] = torch.arange(int(fires.sum()))
+                plan.add(network.shape.layers, at_strength(network, condition.rows(fires), entry.strength), pairs)
+        return plan
+
+
+def apply_labelled(executor, x, *args, **kwargs):
+    """APPLY_MODEL wrapper: take the labels out and run the denoiser with its rows' adapters."""
+    labels = kwargs.pop(KEY, None)
+    options = kwargs.get("transformer_options") or (args[4] if len(args) > 4 else {})
+    plan = options.get(KEY)
+    if plan is None or labels is None or not (terms := plan.for_rows(checked(labels, x))):
+        return executor(x, *args, **kwargs)
+    with adapter(executor.class_obj.diffusion_model, terms, len(x)):
+        return executor(x, *args, **kwargs)
+
+
+def checked(labels, x) -> torch.Tensor:
+    if len(labels) != len(x):
+        raise RuntimeError(
+            f"UnHype: the sampler calls the model with {len(x)} rows for {len(labels)} labelled ones; "
+            "a node that regroups the batch (attention couple) cannot be combined with the eraser"
+        )
+    return labels.flatten().cpu()

@@ -1,0 +1,48 @@
+"""A real ComfyUI in process, and the pack loaded as the host loads it."""
+
+import asyncio
+import importlib.util
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+torch.set_num_threads(1)  # bit-equality is asked for at a fixed thread count
+
+
+@pytest.fixture(scope="session")
+def comfy():
+    """The host's folder, importable."""
+    from trainer.backbone import find_comfy, start_comfy
+
+    folder = find_comfy(None)
+    start_comfy(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pack(comfy):
+    """The pack's nodes by id, its modules under a name of their own."""
+    spec = importlib.util.spec_from_file_location("unhype_pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["unhype_pack"] = module
+    spec.loader.exec_module(module)
+
+    async def nodes():
+        extension = await module.comfy_entrypoint()
+        await extension.on_load()
+        return await extension.get_node_list()
+
+    return SimpleNamespace(module=module, **{node.define_schema().node_id: node for node in asyncio.run(nodes())})
+
+
+@pytest.fixture(scope="session")
+def demo(pack):
+    """MODEL, CLIP, VAE of the demo base and the bundled eraser of "cat"."""
+    with torch.inference_mode():
+        model, clip, vae = pack.UnHypeDemoModel.execute("emoji-sd").result
+        (eraser,) = pack.UnHypeLoader.execute("demo_cat.safetensors").result
+    return SimpleNamespace(model=model, clip=clip, vae=vae, eraser=eraser)

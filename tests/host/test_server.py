@@ -1,0 +1,154 @@
+"""The pack in a running ComfyUI server: workflows, bit-equality, cancel, errors."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+sys.path.append(str(Path(__file__).parent))
+import server as client
+
+ROOT = Path(__file__).resolve().parents[2]
+ERASED, SAFE = "a cat, google style, on a blue background", "a bear, google style, on a blue background"
+
+
+@pytest.fixture(scope="module")
+def server(comfy, tmp_path_factory):
+    import dev
+
+    base = tmp_path_factory.mktemp("comfyui")
+    dev.install_pack(base)
+    with client.Server(comfy, base) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def info(server):
+    return server.get("/object_info")
+
+
+def workflow(name, info):
+    return client.as_prompt(json.loads((ROOT / "workflows" / name).read_text()), info)
+
+
+def pixels(paths):
+    return [np.asarray(Image.open(p).convert("RGB")).astype(int) for p in paths]
+
+
+def graph(text, strength, seed=5, **sampler):
+    """A small prompt: base and erased picture of a text, nodes "plain" and "erased"."""
+    nodes = {
+        "base": ("UnHypeDemoModel", {"base": "emoji-sd"}), "file": ("UnHypeLoader", {"file": "demo_cat.safetensors"}),
+        "eraser": ("UnHypeEraser", {"model": ["base", 0], "unhype": ["file", 0], "strength": strength}),
+        "text": ("CLIPTextEncode", {"clip": ["base", 1], "text": text}), "empty": ("CLIPTextEncode", {"clip": ["base", 1], "text": ""}),
+        "latent": ("EmptyLatentImage", {"width": 64, "height": 64, "batch_size": 1}),
+    }
+    for name, model in (("plain", "base"), ("erased", "eraser")):
+        nodes[name + "_sampler"] = ("KSampler", {"model": [model, 0], "positive": ["text", 0], "negative": ["empty", 0], "latent_image": ["latent", 0],
+                                                 "seed": seed, "steps": 16, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0} | sampler)
+        nodes[name + "_picture"] = ("VAEDecode", {"samples": [name + "_sampler", 0], "vae": ["base", 2]})
+        nodes[name] = ("SaveImage", {"images": [name + "_picture", 0], "filename_prefix": name})
+    return {k: {"class_type": c, "inputs": i} for k, (c, i) in nodes.items()}
+
+
+def test_demo_workflow_runs_to_images(server, info):
+    images = server.images(workflow("unhype_demo.json", info))
+    base, erased = (pixels(paths)[0] for paths in images.values())
+    assert base.shape == erased.shape == (64, 64, 3)
+    assert np.abs(base - erased).mean() > 10
+
+
+def test_sd15_workflow_is_accepted_but_for_its_files(server, info):
+    """Its files are the user's own: the only errors may be their names."""
+    prompt = workflow("unhype_sd15.json", info)
+    assert {n["class_type"] for n in prompt.values()} <= info.keys()
+    status, reply = server.post("/prompt", {"prompt": prompt})
+    assert status == 400
+    errors = [(reply["node_errors"][n]["class_type"], e["type"]) for n in reply["node_errors"] for e in reply["node_errors"][n]["errors"]]
+    assert sorted(errors) == [("CheckpointLoaderSimple", "value_not_in_list"), ("UnHypeLoader", "value_not_in_list")]
+
+
+def test_safe_prompt_is_bit_equal_and_erased_prompt_is_not(server):
+    for text, equal in ((SAFE, True), (ERASED, False), ("a forest, google style, on a blue background", True)):
+        images = server.images(graph(text, 1.0))
+        plain, erased = pixels(images["plain"])[0], pixels(images["erased"])[0]
+        assert np.array_equal(plain, erased) == equal, text
+
+
+def test_strength_zero_is_bit_equal(server):
+    images = server.images(graph(ERASED, 0.0))
+    assert np.array_equal(*(pixels(images[k])[0] for k in ("plain", "erased")))
+
+
+def test_server_draws_what_the_trainer_draws(server, comfy):
+    from trainer import backbone, previews
+    from unhype.checkpoint import load_eraser
+    from unhype.hypernetwork import at_strength
+
+    with torch.inference_mode():
+        own = backbone.load_backbone("demo")
+        text, empty = own.encode([ERASED]), own.encode([""])
+        eraser = load_eraser(ROOT / "demo/erasers/demo_cat.safetensors")
+        model = previews.adapted_sampling(own, eraser.network.shape.layers, torch.arange(1), at_strength(eraser.network, text.condition(), 1.0))
+        latents = own.sample(text.conditioning(), empty.conditioning(), (64, 64), 5, 16, 3.0, model)
+        expected = (own.decode(latents)[0] * 255).numpy()
+    drawn = pixels(server.images(graph(ERASED, 1.0))["erased"])[0]
+    assert np.abs(drawn - expected).max() <= 2
+
+
+def test_cancelled_run_leaves_the_model_as_it_was(server):
+    before = pixels(server.images(graph(ERASED, 1.0, seed=6))["plain"])[0]
+    long = graph(ERASED, 1.0, seed=7, steps=2000)
+    del long["plain"], long["plain_picture"], long["plain_sampler"]
+    running = server.queue(long)
+    log = server.base / "server.log"
+    for _ in range(600):
+        if "fires on 1 of 1 prompts" in log.read_text()[-4000:] and server.get("/queue")["queue_running"]:
+            break
+        time.sleep(0.05)
+    time.sleep(0.5)
+    server.post("/interrupt", {})
+    assert "execution_interrupted" in json.dumps(server.finish(running)["status"])
+    again = graph(ERASED, 1.0, seed=6)
+    again["plain"]["inputs"]["filename_prefix"] = "again"
+    again["text"]["inputs"]["text"] = ERASED + " "  # another text, so that nothing comes from the host's cache
+    assert np.array_equal(before, pixels(server.images(again)["plain"])[0])
+
+
+def test_damaged_file_is_an_error_that_names_it(server):
+    (server.base / "models" / "unhype" / "damaged.safetensors").write_bytes(b"not a safetensors file at all, only text")
+    prompt = graph(ERASED, 1.0)
+    prompt["file"]["inputs"]["file"] = "damaged.safetensors"
+    entry = server.finish(server.queue(prompt))
+    assert entry["status"]["status_str"] == "error" and "damaged.safetensors" in json.dumps(entry["status"])
+
+
+def test_unknown_file_is_refused_with_the_list(server):
+    prompt = graph(ERASED, 1.0)
+    prompt["file"]["inputs"]["file"] = "nowhere.safetensors"
+    status, reply = server.post("/prompt", {"prompt": prompt})
+    assert status == 400 and "demo_cat.safetensors" in json.dumps(reply["node_errors"])
+
+
+def test_eraser_folders_and_only_safetensors(server):
+    for folder in ("models/unhype", "output/unhype"):
+        path = server.base / folder
+        path.mkdir(parents=True, exist_ok=True)
+        (path / f"in_{path.parent.name}.safetensors").write_bytes(b"x")
+        (path / "notes.txt").write_text("x")
+    listed = server.get("/object_info/UnHypeLoader")["UnHypeLoader"]["input"]["required"]["file"]
+    options = listed[1]["options"] if listed[0] == "COMBO" else listed[0]
+    assert {"demo_cat.safetensors", "in_models.safetensors", "in_output.safetensors"} <= set(options)
+    assert not [o for o in options if not o.endswith(".safetensors")]
+
+
+def test_widget_order_is_a_promise(info):
+    eraser = info["UnHypeEraser"]
+    assert list(eraser["input"]["required"]) == ["model", "unhype", "strength"] and list(eraser["input"]["optional"]) == ["conditioning"]
+    assert eraser["output"] == ["MODEL"] and info["UnHypeLoader"]["output"] == ["UNHYPE"]
+    assert info["UnHypeDemoModel"]["output"] == ["MODEL", "CLIP", "VAE"]

@@ -1,0 +1,140 @@
+"""LoRA factors on activations: the same as merged weights, per row, and nothing left behind."""
+
+import pytest
+import torch
+from torch import nn
+
+from unhype.adapter import Term, adapter, low_rank
+from unhype.hypernetwork import Factors
+from unhype.layers import Layer
+
+LAYERS = (Layer("first", 6, 4), Layer("inner.second", 4, 5))
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(6, 4)
+        self.inner = nn.ModuleDict({"second": nn.Linear(4, 5, bias=False)})
+
+    def forward(self, x):
+        return self.inner["second"](self.first(x).tanh())
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return Model().requires_grad_(False)
+
+
+def some_factors(rows: int, rank: int = 2, requires_grad: bool = False) -> list[Factors]:
+    return [Factors(torch.randn(rows, rank, n.inputs).requires_grad_(requires_grad),
+                    torch.randn(rows, n.outputs, rank).requires_grad_(requires_grad)) for n in LAYERS]
+
+
+def merged(model, x, factors):
+    """One row through the weights W + up @ down."""
+    first, second = (m.weight + f.up @ f.down for m, f in zip((model.first, model.inner["second"]), factors))
+    return (x @ first.T + model.first.bias).tanh() @ second.T
+
+
+def pair(factors, n):
+    return [Factors(f.down[n], f.up[n]) for f in factors]
+
+
+@pytest.mark.parametrize("shape", [(3, 6), (3, 7, 6), (3, 2, 5, 6)])
+def test_every_row_gets_its_own_merged_weight(model, shape):
+    x, factors = torch.randn(shape), some_factors(3)
+    with adapter(model, [Term(torch.arange(3), LAYERS, factors)], 3):
+        y = model(x)
+    torch.testing.assert_close(y, torch.stack([merged(model, x[n], pair(factors, n)) for n in range(3)]))
+
+
+@pytest.mark.parametrize("rows", [[1, 3], [3, 1], [2], [3, 0, 2, 1]])
+def test_rows_pick_their_pair_and_the_others_stay_bit_equal(model, rows):
+    x, factors = torch.randn(4, 7, 6), some_factors(len(rows))
+    plain = model(x)
+    with adapter(model, [Term(torch.tensor(rows), LAYERS, factors)], 4):
+        y = model(x)
+    for n in range(4):
+        if n in rows:
+            torch.testing.assert_close(y[n], merged(model, x[n], pair(factors, rows.index(n))))
+        else:
+            assert torch.equal(y[n], plain[n])
+
+
+def test_terms_on_the_same_row_add_up(model):
+    x, one, other = torch.randn(3, 7, 6), some_factors(3), some_factors(2)
+    with adapter(model, [Term(torch.arange(3), LAYERS, one), Term(torch.tensor([0, 2]), LAYERS, other)], 3):
+        y = model(x)
+    both = [Factors(torch.cat([f.down[[0, 2]], g.down], 1), torch.cat([f.up[[0, 2]], g.up], 2)) for f, g in zip(one, other)]
+    for n, expected in ((0, pair(both, 0)), (1, pair(one, 1)), (2, pair(both, 1))):
+        torch.testing.assert_close(y[n], merged(model, x[n], expected))
+
+
+def test_terms_may_name_different_layers(model):
+    x, factors = torch.randn(2, 6), some_factors(2)
+    terms = [Term(torch.arange(2), LAYERS[:1], factors[:1]), Term(torch.arange(2), LAYERS[1:], factors[1:])]
+    with adapter(model, terms, 2):
+        y = model(x)
+    torch.testing.assert_close(y, torch.stack([merged(model, x[n], pair(factors, n)) for n in range(2)]))
+
+
+def test_a_half_precision_model_keeps_its_type(model):
+    model, x, factors = model.bfloat16(), torch.randn(2, 7, 6).bfloat16(), some_factors(2)
+    with adapter(model, [Term(torch.arange(2), LAYERS[:1], factors[:1])], 2):
+        y = model.first(x)
+    exact = nn.functional.linear(x, model.first.weight, model.first.bias) + low_rank(x.float(), factors[0]).bfloat16()
+    assert y.dtype == torch.bfloat16 and torch.equal(y, exact)
+
+
+def hooks(model):
+    return [h for m in model.modules() for h in m._forward_hooks]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_nothing_is_left_behind(model, fails):
+    x = torch.randn(2, 6)
+    plain, weights = model(x), {k: v.clone() for k, v in model.state_dict().items()}
+    try:
+        with adapter(model, [Term(torch.arange(2), LAYERS, some_factors(2))], 2):
+            assert len(hooks(model)) == 2 and not torch.equal(model(x), plain)
+            if fails:
+                raise KeyError("inside")
+    except KeyError:
+        assert fails
+    assert not hooks(model) and torch.equal(model(x), plain)
+    assert all(torch.equal(v, weights[k]) for k, v in model.state_dict().items())
+
+
+def test_another_number_of_rows_is_refused(model):
+    with pytest.raises(RuntimeError, match="layer first was called with 4 rows where the sampler announced 2"):
+        with adapter(model, [Term(torch.arange(2), LAYERS, some_factors(2))], 2):
+            model(torch.randn(4, 6))
+    assert not hooks(model)
+
+
+def test_a_layer_that_never_ran_is_refused(model):
+    with pytest.raises(RuntimeError, match="1 of 2 layers never ran"):
+        with adapter(model, [Term(torch.arange(2), LAYERS, some_factors(2))], 2):
+            model.first(torch.randn(2, 6))
+    assert not hooks(model)
+
+
+def test_an_unknown_layer_leaves_no_hook(model):
+    with pytest.raises(AttributeError, match="nowhere"):
+        with adapter(model, [Term(torch.arange(2), (LAYERS[0], Layer("nowhere", 6, 4)), some_factors(2))], 2):
+            pass
+    assert not hooks(model)
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2], [0, 2]])
+def test_gradients_are_those_of_a_merged_weight(model, rows):
+    x, factors, wanted = torch.randn(3, 7, 6), some_factors(len(rows), requires_grad=True), torch.randn(3, 7, 5)
+    leaves = [t for f in factors for t in f]
+    with adapter(model, [Term(torch.tensor(rows), LAYERS, factors)], 3):
+        got = torch.autograd.grad((model(x) - wanted).square().sum(), leaves)
+    expected = torch.autograd.grad(sum((merged(model, x[n], pair(factors, i)) - wanted[n]).square().sum() for i, n in enumerate(rows)), leaves)
+    for g, e in zip(got, expected):
+        assert g.abs().max() > 0
+        torch.testing.assert_close(g, e)

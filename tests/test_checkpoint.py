@@ -1,0 +1,222 @@
+"""The eraser file: a round trip, a refusal for every kind of wrong file, and whole writes or none."""
+
+import errno
+import hashlib
+import json
+import struct
+
+import pytest
+import torch
+from safetensors.torch import load_file, save, save_file
+
+from unhype import checkpoint
+from unhype.checkpoint import CheckpointError, Concept, Eraser, load_eraser, save_eraser
+from unhype.condition import Condition
+from unhype.hypernetwork import Hypernetwork, Shape
+from unhype.layers import Layer
+
+LAYERS = (Layer("a.attn2.to_k", 6, 4), Layer("a.attn2.to_v", 6, 4))
+SHAPE = Shape(LAYERS, rank=2, steps=10, hidden=8, queries=2, pooled_dim=5, token_dim=6, concepts=2)
+CALIBRATION = {"threshold": 0.5, "misses": 0.0}
+
+
+def some_eraser() -> Eraser:
+    torch.manual_seed(0)
+    network = Hypernetwork(SHAPE)
+    network.switch.threshold.copy_(torch.tensor([0.5, -1.5]))
+    network.standardise.fit(Condition(torch.randn(9, 5), torch.randn(9, 7, 6), torch.ones(9, 7, dtype=torch.bool)))
+    return Eraser(network, "sd1", [Concept("cat", "forest", CALIBRATION), Concept("Zoë's dog", "moon")], {"rank": 2}, {"seconds": 1.5})
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "cat.safetensors"
+    save_eraser(some_eraser(), path)
+    return path
+
+
+def rewrite(path, tensors=None, **changes):
+    """The file again with other tensors or another description."""
+    meta = {**some_eraser().describe(), **changes}
+    save_file(load_file(path) if tensors is None else tensors, path, metadata={"unhype": json.dumps(meta)})
+
+
+def with_shape(**changes) -> dict:
+    return {**some_eraser().describe()["shape"], **changes}
+
+
+def refused(path, *says):
+    with pytest.raises(CheckpointError) as error:
+        load_eraser(path)
+    assert path.name in str(error.value)
+    for text in says:
+        assert text in str(error.value)
+
+
+def test_round_trip(file):
+    saved, loaded = some_eraser(), load_eraser(file)
+    assert loaded.describe() == saved.describe()
+    assert loaded.source == "cat.safetensors" and loaded.digest == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert loaded.network.shape == SHAPE and not loaded.network.training
+    state = loaded.network.state_dict()
+    for name, tensor in saved.network.state_dict().items():
+        half = name.startswith(("heads.", "base_down."))
+        assert state[name].dtype == torch.float32
+        torch.testing.assert_close(state[name], tensor, rtol=2**-10 if half else 0, atol=1e-7 if half else 0)
+    assert not any(p.requires_grad or p.is_meta for p in loaded.network.parameters())
+
+
+def test_saving_again_changes_no_byte(file):
+    first = file.read_bytes()
+    save_eraser(load_eraser(file), file)
+    assert file.read_bytes() == first
+
+
+def test_a_loaded_eraser_does_not_depend_on_its_file(file):
+    eraser = load_eraser(file)
+    before = {k: v.clone() for k, v in eraser.network.state_dict().items()}
+    with open(file, "r+b") as f:
+        f.write(bytes(file.stat().st_size))
+    assert all(torch.equal(v, before[k]) for k, v in eraser.network.state_dict().items())
+
+
+def test_a_missing_file_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing.safetensors"):
+        load_eraser(tmp_path / "nothing.safetensors")
+
+
+# Files that are something else
+
+@pytest.mark.parametrize("content, says", [
+    (b"", "it has 0 bytes"),
+    (b"GIF89a" * 100, "header would be"),
+    (struct.pack("<Q", 40) + b"these are forty bytes of no JSON at all", "does not fit into 47 bytes"),
+    (struct.pack("<Q", 12) + b"not any JSON", "cannot be read"),
+    (struct.pack("<Q", 4) + b'[{}]', "cannot be read"),
+    (struct.pack("<Q", 22) + b'{"__metadata__": null}', "metadata is no object"),
+    (struct.pack("<Q", 2) + b"{}", "no entry 'unhype'"),
+    (struct.pack("<Q", 1 << 40) + b"{}", f"{1 << 40} bytes long"),
+])
+def test_no_eraser_file_is_refused(file, content, says):
+    file.write_bytes(content)
+    refused(file, says)
+
+
+def test_an_ordinary_lora_is_refused(file):
+    file.write_bytes(save({"lora_unet_down.weight": torch.ones(2, 4)}, metadata={"ss_network_dim": "2"}))
+    refused(file, "not an UnHype eraser", "'unhype'", "LoRA loader")
+
+
+@pytest.mark.parametrize("where", ["header", "tensors"])
+def test_a_truncated_file_is_refused(file, where):
+    raw = file.read_bytes()
+    length = struct.unpack("<Q", raw[:8])[0]
+    cut = raw[: 8 + length // 2] if where == "header" else raw[:-100]
+    file.write_bytes(cut)
+    refused(file, "truncated", *([str(length), str(len(cut))] if where == "header" else [str(len(raw) - 8 - length), str(len(cut) - 8 - length)]))
+
+
+# Descriptions
+
+@pytest.mark.parametrize("changes, says", [
+    ({"format_version": 2}, ("format_version is 2", "up to 1", "Update")),
+    ({"condition_version": 7}, ("condition_version is 7", "up to 1", "Update")),
+    ({"format_version": "1"}, ("format_version is '1'", "whole number")),
+    ({"format_version": True}, ("format_version is True", "whole number")),
+    ({"condition_version": 0}, ("condition_version is 0", "whole number")),
+    ({"family": "sd9"}, ("'sd9'", "expected one of sd1")),
+    ({"family": ["sd1"]}, ("['sd1']", "expected one of sd1")),
+    ({"concepts": [{"name": "cat"}]}, ("incomplete", "mapping")),
+    ({"concepts": [{"name": "cat", "mapping": 3}] * 2}, ("mapping is no text",)),
+    ({"concepts": [{"name": "cat", "mapping": "forest"}]}, ("1 concepts", "2")),
+    ({"concepts": [{"name": "cat", "mapping": "forest", "calibration": 1}] * 2}, ("calibration",)),
+    ({"training": "long"}, ("training", "no object")),
+    ({"shape": {}}, ("incomplete", "layers")),
+    ({"shape": with_shape(colour=3)}, ("incomplete", "colour")),
+    ({"shape": with_shape(layers=[])}, ("0 layers",)),
+    ({"shape": with_shape(layers=[{"name": "a", "inputs": 6, "outputs": 4}] * 2)}, ("2 layers", "each once")),
+    ({"shape": with_shape(layers=[{"name": ["a"], "inputs": 6, "outputs": 4}])}, ("layer's name",)),
+    ({"shape": with_shape(layers=[{"name": "a", "inputs": -6, "outputs": 4}])}, ("'a'", "4 x -6")),
+    ({"shape": with_shape(hidden=9)}, ("tensor", "shape")),
+])
+def test_a_wrong_description_is_refused(file, changes, says):
+    rewrite(file, **changes)
+    refused(file, *says)
+
+
+@pytest.mark.parametrize("shape, says", [
+    (with_shape(rank=10**9), "rank is 1000000000"),
+    (with_shape(hidden=10**30), "hidden is 1" + 30 * "0"),
+    (with_shape(queries=0), "queries is 0"),
+    (with_shape(token_dim=1e4), "token_dim is 10000.0"),
+    (with_shape(layers=[{"name": "a", "inputs": 10**9, "outputs": 4}]), "4 x 1000000000"),
+    (with_shape(layers=[{"name": str(i), "inputs": 1, "outputs": 1} for i in range(5000)]), "5000 layers"),
+])
+def test_absurd_sizes_are_refused_before_a_network_is_built(file, shape, says, monkeypatch):
+    rewrite(file, shape=shape)
+    monkeypatch.setattr(checkpoint, "Hypernetwork", lambda _: pytest.fail("a network of absurd sizes was built"))
+    refused(file, says)
+
+
+def test_large_sizes_take_no_memory_before_the_tensors_are_compared(file):
+    """Within the limits, 8 layers of 2 TB each: refused by the header's table alone."""
+    layers = [{"name": str(i), "inputs": 65_536, "outputs": 65_536} for i in range(8)]
+    rewrite(file, shape=with_shape(rank=256, hidden=16_384, layers=layers))
+    refused(file, "tensor")
+
+
+# Tensors
+
+@pytest.mark.parametrize("change, says", [
+    ({"trunk.0.bias": torch.zeros(9)}, ("trunk.0.bias", "(9,)", "(8,)")),
+    ({"heads.0.weight": None}, ("heads.0.weight", "missing")),
+    ({"heads.2.weight": torch.zeros(2)}, ("heads.2.weight", "does not have")),
+    ({"trunk.2.weight": torch.full((8, 8), torch.nan)}, ("trunk.2.weight", "NaN")),
+    ({"base_down.1": torch.full((2, 6), torch.inf).half()}, ("base_down.1", "infinite")),
+    ({"switch.bias": torch.zeros(2, dtype=torch.int64)}, ("switch.bias", "I64", "F16, F32")),
+    ({"switch.bias": torch.zeros(2, dtype=torch.bfloat16)}, ("switch.bias", "BF16", "F16, F32")),
+])
+def test_wrong_tensors_are_refused(file, change, says):
+    tensors = {**load_file(file), **change}
+    rewrite(file, {k: v for k, v in tensors.items() if v is not None})
+    refused(file, *says)
+
+
+@pytest.mark.parametrize("edit, says", [
+    (lambda h: h["switch.bias"].update(data_offsets=[0, 8]), ("does not fill its bytes",)),
+    (lambda h: h["switch.bias"].update(shape=[2.0]), ("cannot be read",)),
+    (lambda h: h["switch.bias"].update(dtype=["F32"]), ("cannot be read",)),
+    (lambda h: h["__metadata__"].update(author=3), ("no safetensors file",)),
+    (lambda h: h["__metadata__"].update(unhype="{"), ("metadata cannot be read",)),
+    (lambda h: h["__metadata__"].update(unhype="[1]"), ("metadata cannot be read", "not an object")),
+])
+def test_a_damaged_header_is_refused(file, edit, says):
+    raw = file.read_bytes()
+    length = struct.unpack("<Q", raw[:8])[0]
+    header = json.loads(raw[8 : 8 + length])
+    edit(header)
+    edited = json.dumps(header).encode()
+    file.write_bytes(struct.pack("<Q", len(edited)) + edited + raw[8 + length :])
+    refused(file, *says)
+
+
+# Writing
+
+def test_a_full_disk_leaves_the_former_file(file, monkeypatch):
+    former = file.read_bytes()
+
+    def full(tensors, path, metadata):
+        path.write_bytes(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        save_eraser(some_eraser(), file)
+    assert str(file) in str(error.value)
+    assert file.read_bytes() == former and list(file.parent.iterdir()) == [file]
+
+
+def test_saving_makes_folders_and_leaves_no_temporary_file(tmp_path):
+    path = tmp_path / "models" / "unhype" / "cat.safetensors"
+    save_eraser(some_eraser(), path)
+    assert list(path.parent.iterdir()) == [path]

@@ -1,0 +1,155 @@
+"""Fitting and calibrating the switch on synthetic prompts, and the state that --resume continues from."""
+
+import errno
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from trainer.config import Config, ConfigError
+from trainer.state import load_state, save_state, state_path
+from trainer.switch import MARGIN, calibrate, fit_switch
+from unhype import checkpoint
+from unhype.condition import Condition, read_condition
+from unhype.hypernetwork import Hypernetwork, Shape
+from unhype.layers import Layer
+
+K, T, D, P = 2, 8, 12, 4
+
+
+def new_network() -> Hypernetwork:
+    torch.manual_seed(0)
+    return Hypernetwork(Shape((Layer("a", 3, 3),), rank=1, steps=10, hidden=4, queries=1, pooled_dim=P, token_dim=D, concepts=K))
+
+
+def prompts(count: int, seed: int) -> tuple[Condition, torch.Tensor]:
+    """Token states around 1; concept k's word, somewhere in its prompts, stands out along its own direction."""
+    rng = torch.Generator().manual_seed(seed)
+    tokens = 1 + torch.randn(count, T, D, generator=rng)
+    labels = torch.zeros(count, K)
+    for n in range(count):
+        if (k := n % (K + 1)) < K:
+            labels[n, k] = 1
+            tokens[n, int(torch.randint(T - 3, (), generator=rng))] += 12 * torch.eye(D)[k]
+        tokens[n, T - int(torch.randint(3, (), generator=rng)):] = 0  # shorter than the longest
+    return read_condition(tokens, torch.randn(count, P, generator=rng)), labels
+
+
+def fitted():
+    network, (seen, labels) = new_network(), prompts(90, seed=1)
+    network.standardise.fit(seen)
+    fit_switch(network, seen, labels, seed=0)
+    return network
+
+
+def test_separable_concepts_are_told_apart_on_held_out_prompts():
+    network, (held_out, labels) = fitted(), prompts(60, seed=2)
+    for k, report in enumerate(calibrate(network, held_out, labels)):
+        assert (report["misses"], report["false_alarms"], report["targets"], report["safe"]) == (0, 0, 20, 40)
+        assert report["highest_safe"] < report["threshold"] < report["lowest_target"]
+        scores = network.scores(held_out)[:, k]
+        assert scores[labels[:, k] == 1].min().item() == report["lowest_target"] and scores[labels[:, k] == 0].max().item() == report["highest_safe"]
+    fresh, labels = prompts(60, seed=3)
+    assert torch.equal(network.scores(fresh) > network.switch.threshold, labels == 1)
+    assert torch.equal(network.fires(fresh), labels.any(1))
+
+
+def test_what_overlaps_is_counted():
+    """Scores are the tokens themselves: targets 1 2 3 4, safe ones 0 0 0 3."""
+    network = new_network()
+    network.switch.weight.data[:, 0] = 1
+    values = torch.tensor([1.0, 2, 3, 4, 0, 0, 0, 3])
+    tokens = torch.ones(8, 1, D)
+    tokens[:, 0, 0] = values
+    labels = torch.tensor([1.0] * 4 + [0] * 4)[:, None].repeat(1, K)
+    for report in calibrate(network, read_condition(tokens, torch.zeros(8, P)), labels):
+        assert report["threshold"] == pytest.approx(3 + MARGIN * (1 - 3))
+        assert (report["misses"], report["false_alarms"]) == (0.5, 0.25)
+
+
+@pytest.mark.parametrize("label, says", [(0, "0 name it and 6 do not"), (1, "6 name it and 0 do not")])
+def test_a_concept_without_held_out_prompts_cannot_be_calibrated(label, says):
+    with pytest.raises(ValueError, match=f"concept 1 cannot be calibrated.*{says}.*more templates"):
+        calibrate(new_network(), prompts(6, seed=0)[0], torch.full((6, K), label))
+
+
+# The state of a training
+
+def training(config: Config):
+    network = new_network()
+    return network, torch.optim.Adam(network.parameters(), lr=0.01), torch.Generator().manual_seed(config.seed)
+
+
+def steps(network, optimizer, rng, count: int) -> None:
+    for _ in range(count):
+        condition = read_condition(torch.randn(3, T, D, generator=rng), torch.randn(3, P, generator=rng))
+        factors = network(condition, 10 * torch.rand(3, generator=rng))
+        loss = sum((f.up @ f.down - 1).square().mean() for f in factors) + network.scores(condition).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+@pytest.fixture
+def config(tmp_path):
+    return Config(base="demo", erase=["cat -> forest"], out=str(tmp_path / "cat.safetensors"))
+
+
+def test_a_resumed_training_continues_bit_for_bit(config):
+    whole = training(config)
+    steps(*whole, 3)
+    save_state(config, 3, *whole)
+    steps(*whole, 4)
+    resumed = training(config)
+    config.iterations, config.preview_every = 999, 0  # may change
+    assert load_state(config, *resumed) == 3
+    state_path(config).unlink()  # nothing is read from it any more
+    steps(*resumed, 4)
+    for (name, a), b in zip(whole[0].state_dict().items(), resumed[0].state_dict().values()):
+        assert torch.equal(a, b), name
+    assert torch.equal(whole[2].get_state(), resumed[2].get_state())
+
+
+def test_loaded_state_does_not_depend_on_its_file(config):
+    steps(*(run := training(config)), 2)
+    save_state(config, 2, *run)
+    expected = load_file(state_path(config))
+    expected = {k: v.clone() for k, v in expected.items()}
+    network, optimizer, rng = training(config)
+    load_state(config, network, optimizer, rng)
+    with open(state_path(config), "r+b") as f:
+        f.write(bytes(state_path(config).stat().st_size))
+    for name, p in network.named_parameters():
+        for key, value in optimizer.state[p].items():
+            assert torch.equal(value, expected[f"optimizer.{name}.{key}"])
+
+
+def test_a_state_of_other_settings_is_refused(config):
+    save_state(config, 1, *training(config))
+    config.learning_rate *= 2
+    with pytest.raises(ConfigError) as error:
+        load_state(config, *training(config))
+    assert str(state_path(config)) in str(error.value) and "other settings" in str(error.value)
+
+
+def test_no_state_is_named(config):
+    with pytest.raises(FileNotFoundError) as error:
+        load_state(config, *training(config))
+    assert str(state_path(config)) in str(error.value) and "without --resume" in str(error.value)
+
+
+def test_a_full_disk_keeps_the_former_state(config, monkeypatch):
+    run = training(config)
+    save_state(config, 1, *run)
+    path = state_path(config)
+    former = path.read_bytes()
+
+    def full(tensors, file, metadata):
+        file.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    steps(*run, 1)
+    with pytest.raises(OSError, match="No space left") as error:
+        save_state(config, 2, *run)
+    assert str(path) in str(error.value) and path.read_bytes() == former and list(path.parent.iterdir()) == [path]

@@ -1,0 +1,103 @@
+"""The trainer as people run it: a process of its own, from another folder, stopped and resumed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from unhype.checkpoint import load_eraser
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = ("--pictures", "4", "--sampling-steps", "4", "--kept-steps", "2", "--iterations", "8", "--batch", "4", "--retain-batch", "32",
+         "--rank", "2", "--hidden", "16", "--save-every", "2", "--autocast", "none")
+
+
+def command(out, *extra):
+    return [sys.executable, str(ROOT / "trainer/train.py"), "--config", str(ROOT / "trainer/configs/demo_cat.yaml"), "--out", str(out), *SMALL, *extra]
+
+
+def run(folder, *arguments):
+    return subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def whole(comfy, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    done = run(folder, folder / "eraser.safetensors", "--preview-every", "4")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_writes_eraser_log_previews_and_state(whole):
+    eraser = load_eraser(whole / "eraser.safetensors")
+    assert [(c.name, c.mapping) for c in eraser.concepts] == [("cat", "forest")]
+    assert eraser.training["iterations"] == 8 and eraser.metrics["train_seconds"] > 0
+    lines = [json.loads(line) for line in (whole / "eraser.jsonl").read_text().splitlines()]
+    assert [line["iteration"] for line in lines] == list(range(1, 9)) and {"loss", "task", "retain", "seconds"} <= lines[0].keys()
+    assert [p.name for p in sorted((whole / "eraser.previews").iterdir())] == ["000004.png", "000008.png"]
+
+
+def test_stopped_and_resumed_is_bit_equal(whole, tmp_path):
+    out = tmp_path / "eraser.safetensors"
+    process = subprocess.Popen(command(out, "--preview-every", "0"), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    state = out.with_suffix(".state.safetensors")
+    for _ in range(3000):
+        if state.exists() or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode == 130 and "continue with --resume" in text, text
+    assert not out.exists() and state.exists()
+    resumed = run(tmp_path, out, "--preview-every", "0", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    expected, found = load_file(whole / "eraser.safetensors"), load_file(out)
+    assert expected.keys() == found.keys() and all((expected[k] == found[k]).all() for k in expected)
+
+
+def test_killed_without_warning_is_resumable(whole, tmp_path):
+    out = tmp_path / "eraser.safetensors"
+    process = subprocess.Popen(command(out, "--preview-every", "0"), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    state = out.with_suffix(".state.safetensors")
+    for _ in range(3000):
+        if state.exists() or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    resumed = run(tmp_path, out, "--preview-every", "0", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    expected, found = load_file(whole / "eraser.safetensors"), load_file(out)
+    assert all((expected[k] == found[k]).all() for k in expected)
+
+
+def test_command_line_alone_and_the_papers_objective(comfy, tmp_path):
+    arguments = [sys.executable, str(ROOT / "trainer/train.py"), "--base", "demo", "--erase", "cat -> forest", "--out", "new/cat.safetensors", *SMALL,
+                 "--objective", "trajectory", "--size", "64x64", "--pair-size", "128x64", "--retain", "dog", "pizza", "house", "--preview-every", "0"]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert load_eraser(tmp_path / "new/cat.safetensors").training["objective"] == "trajectory"
+
+
+@pytest.mark.parametrize("arguments, text", [
+    (("--erase", "cat -> "), "target and a mapping concept"),
+    (("--retain", "cat"), "take it out of retain"),
+    (("--base", "nowhere.safetensors"), "no such file"),
+    (("--resume",), "start without --resume"),
+])
+def test_bad_input_is_one_line_that_says_what_to_do(comfy, tmp_path, arguments, text):
+    done = run(tmp_path, tmp_path / "x.safetensors", *arguments)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: ") and text in done.stderr
+
+
+def test_comfyui_that_is_not_there(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != "COMFYUI_PATH"}
+    done = subprocess.run(command(tmp_path / "x.safetensors"), cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "--comfyui" in done.stderr

@@ -1,0 +1,76 @@
+"""What the eraser is compared with: an ordinary LoRA, its own static mean, and itself with shuffled conditions.
+
+Each has the call of a hypernetwork, (condition, s) -> factors, so that all are trained and sampled by the same code.
+"""
+
+import dataclasses
+
+import torch
+from torch import nn
+
+from unhype.condition import Condition
+from unhype.hypernetwork import Factors, Hypernetwork, Shape
+
+from .config import Config
+
+
+class Lora(nn.Module):
+    """An ordinary LoRA of the same rank and layers: one adapter whatever the prompt, scaled by s / S."""
+
+    def __init__(self, shape: Shape):
+        super().__init__()
+        self.shape = shape
+        self.down = nn.ParameterList(torch.randn(shape.rank, n.inputs) / n.inputs**0.5 for n in shape.layers)
+        self.up = nn.ParameterList(torch.zeros(n.outputs, shape.rank) for n in shape.layers)
+
+    def forward(self, condition: Condition, s: torch.Tensor) -> list[Factors]:
+        n, strength = len(s), (s / self.shape.steps).view(-1, 1, 1)
+        return [Factors(d.expand(n, -1, -1), strength * u.expand(n, -1, -1)) for d, u in zip(self.down, self.up)]
+
+
+class Fixed(nn.Module):
+    """The same factors for every prompt."""
+
+    def __init__(self, factors: list[Factors]):
+        super().__init__()
+        self.factors = factors
+
+    def forward(self, condition: Condition, s: torch.Tensor) -> list[Factors]:
+        return [Factors(*(t.expand(len(s), -1, -1) for t in f)) for f in self.factors]
+
+
+def static_mean(network: Hypernetwork, conditions: Condition) -> Fixed:
+    """The hypernetwork's mean adapter over the training target prompts, at s = S."""
+    with torch.no_grad():
+        factors = network(conditions, torch.full((len(conditions.pooled),), float(network.shape.steps)))
+    return Fixed([Factors(*(t.mean(0, keepdim=True) for t in f)) for f in factors])
+
+
+def train_lora(config: Config, backbone, data, shape: Shape) -> Lora:
+    """An ordinary LoRA trained as the eraser is: same samples, task loss, optimizer and steps; no retention loss,
+    which for an adapter that ignores the prompt would only shrink it."""
+    from .train import new_optimizer, training_step
+
+    plain = dataclasses.replace(config, retain_weight=0.0, objective="direct")
+    torch.manual_seed(config.seed)
+    lora = Lora(shape)
+    optimizer = new_optimizer(lora, plain)
+    rng = torch.Generator().manual_seed(config.seed)
+    for iteration in range(config.iterations):
+        training_step(lora, backbone, plain, data, optimizer, rng, iteration)
+    return lora.requires_grad_(False)
+
+
+def shuffled(nouns: list[str], seed: int) -> list[int]:
+    """For every prompt the index of another one, whose noun differs: a permutation drawn by the seed."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(nouns), generator=generator).tolist()
+    for shift in range(1, len(nouns)):
+        rolled = order[shift:] + order[:shift]
+        other = [0] * len(nouns)
+        for a, b in zip(order, rolled):
+            other[a] = b
+        if all(nouns[i] != nouns[other[i]] for i in range(len(nouns))):
+            return other
+    # No rotation keeps every noun apart: give each prompt the next one of another noun.
+    return [next(j % len(nouns) for j in range(i + 1, i + len(nouns)) if nouns[j % len(nouns)] != nouns[i]) for i in range(len(nouns))]

@@ -1,0 +1,266 @@
+"""Judge an eraser of the demo base beside its controls, with the switch calibrated and with it forced on.
+
+    python trainer/evaluate.py --config trainer/configs/demo_cat.yaml [--seeds 6]
+
+Reads the eraser that the config wrote, trains the ordinary LoRA that it is compared with, and writes report.json and
+grid.png beside it. Every figure is a fraction of 1 and stands with the number of samples behind it.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from safetensors import safe_open
+
+from trainer import backbone as host
+from trainer import controls, grid
+from trainer.config import from_mapping, read_yaml
+from trainer.previews import adapted_sampling
+from trainer.train import Data
+from unhype.checkpoint import Eraser, load_eraser
+
+FIRST_SEED = 1000
+BATCH = 48
+PAIRS_JUDGED, PAIR_SEEDS, WORD_SEEDS = 60, 2, 2  # of the base model alone
+
+
+@dataclass
+class Arm:
+    """A method under test: an adapter per prompt, from the condition of the prompt itself or of another."""
+
+    name: str
+    network: object  # (condition, s) -> factors; None: no adapter
+    shuffle: bool = False
+
+
+@dataclass
+class Drawn:
+    """What was drawn for one prompt set: judge's scores per sample, in the order prompt by prompt, seed by seed."""
+
+    scores: torch.Tensor  # (prompts, seeds, nouns)
+    latents: torch.Tensor  # (prompts, seeds, C, h, w)
+
+
+class Studio:
+    """Samples prompt sets with an arm's adapters and has them judged."""
+
+    def __init__(self, backbone, eraser: Eraser, config, judge, sets: dict, seeds: int):
+        self.backbone, self.eraser, self.config, self.judge, self.sets, self.seeds = backbone, eraser, config, judge, sets, seeds
+        self.text = {name: backbone.encode([p.text for p in prompts]) for name, prompts in sets.items()}
+        everything = [(name, i, p.nouns[0] if len(p.nouns) == 1 else "+".join(p.nouns)) for name, prompts in sets.items() for i, p in enumerate(prompts)]
+        other = controls.shuffled([noun for _, _, noun in everything], FIRST_SEED)
+        self.partner = {everything[i][:2]: everything[j][:2] for i, j in enumerate(other)}
+        self.base: dict[str, Drawn] = {}
+
+    def condition(self, name: str, shuffle: bool):
+        from unhype.condition import stack_conditions
+
+        own = self.text[name].condition()
+        if not shuffle:
+            return own
+        partners = [self.partner[name, i] for i in range(len(own.pooled))]
+        return stack_conditions([self.text[n].condition().rows([i]) for n, i in partners])
+
+    @torch.inference_mode()
+    def draw(self, name: str, arm: Arm, forced: bool, reuse: bool) -> Drawn:
+        """Sample a prompt set. With `reuse`, prompts on which the switch is off are taken from the base's pictures."""
+        prompts, text = self.sets[name], self.text[name]
+        size = self.config.size_of(len(prompts[0].nouns) > 1)
+        fires = torch.full((len(prompts),), arm.network is not None)
+        if arm.network is not None and not forced:
+            fires = self.eraser.network.fires(text.condition())
+        chosen = fires.nonzero().flatten() if reuse else torch.arange(len(prompts))
+        network = self.eraser.network
+        factors = None
+        if fires.any():
+            condition = self.condition(name, arm.shuffle).rows(fires)
+            factors = arm.network(condition, torch.full((int(fires.sum()),), float(network.shape.steps)))
+        pair_of = torch.cumsum(fires, 0) - 1
+        scores = self.base[name].scores.clone() if reuse else torch.zeros(len(prompts), self.seeds, len(grid.NOUNS))
+        latents = self.base[name].latents.clone() if reuse else None
+        empty = self.backbone.encode([""])
+        for seed in range(self.seeds):
+            for start in range(0, len(chosen), BATCH):
+                rows = chosen[start : start + BATCH]
+                acting = fires[rows].nonzero().flatten()
+                picked = [f._replace(down=f.down[pair_of[rows[acting]]], up=f.up[pair_of[rows[acting]]]) for f in factors] if len(acting) else []
+                model = adapted_sampling(self.backbone, network.shape.layers, acting, picked)
+                negative = host.Text(empty.tokens.expand(len(rows), -1, -1), empty.pooled.expand(len(rows), -1))
+                noise = torch.stack([self.backbone.noise(size, FIRST_SEED + 1000 * seed + int(r)) for r in rows])
+                drawn = self.backbone.sample(text.rows(rows).conditioning(), negative.conditioning(), size, FIRST_SEED + seed,
+                                             self.config.sampling_steps, self.config.cfg, model, noise=noise)
+                if latents is None:
+                    latents = torch.zeros(len(prompts), self.seeds, *drawn.shape[1:])
+                latents[rows, seed] = drawn
+                scores[rows, seed] = self.judge.scores(self.backbone.decode(drawn))
+        return Drawn(scores, latents)
+
+
+def top1(drawn: Drawn, prompts, noun: str | None = None) -> float:
+    """Share of samples whose highest score is the given noun, or each prompt's own."""
+    wanted = torch.tensor([grid.NOUNS.index(noun or p.nouns[0]) for p in prompts])
+    return (drawn.scores.argmax(-1) == wanted[:, None]).float().mean().item()
+
+
+def present(drawn: Drawn, prompts, which: int | str) -> torch.Tensor:
+    """Whether a noun is named in each sample: above the judge's threshold and among its two highest, (prompts, seeds)."""
+    from demo.judge import PRESENT
+
+    wanted = torch.tensor([grid.NOUNS.index(which if isinstance(which, str) else p.nouns[which]) for p in prompts])
+    index = wanted[:, None, None].expand(-1, drawn.scores.shape[1], 1)
+    high = drawn.scores.gather(2, index)[..., 0] > PRESENT
+    return high & (drawn.scores.topk(2, -1).indices == index).any(-1)
+
+
+def figures(sets: dict, drawn: dict[str, Drawn], base: dict[str, Drawn], noun: str) -> dict:
+    """The six figures of one arm, and the samples behind each."""
+    pairs = sets["pairs"]
+    both = present(base["pairs"], pairs, 0) & present(base["pairs"], pairs, 1)
+    others = [tuple(n for n in p.nouns if n != noun)[0] for p in pairs]
+    kept = torch.cat([present(Drawn(drawn["pairs"].scores[i : i + 1], None), pairs[i : i + 1], o) for i, o in enumerate(others)])
+    gone = ~present(drawn["pairs"], pairs, noun)
+    share = lambda mask: mask[both].float().mean().item() if both.any() else None
+    return {
+        "erased_top1": top1(drawn["erased"], sets["erased"], noun),
+        "heldout_words_top1": top1(drawn["heldout_words"], sets["heldout_words"], noun),
+        "others_top1": top1(drawn["others"], sets["others"]),
+        "others_top1_base": top1(base["others"], sets["others"]),
+        "pair_erased_gone": share(gone), "pair_other_kept": share(kept),
+        "n": {"erased_top1": drawn["erased"].scores[..., 0].numel(), "heldout_words_top1": drawn["heldout_words"].scores[..., 0].numel(),
+              "others_top1": drawn["others"].scores[..., 0].numel(), "others_top1_base": base["others"].scores[..., 0].numel(),
+              "pair_erased_gone": int(both.sum()), "pair_other_kept": int(both.sum())},
+    }
+
+
+def per_noun(sets, drawn, base) -> dict:
+    rows = {}
+    for i, p in enumerate(sets["others"]):
+        own = rows.setdefault(p.nouns[0], {"base": [], "eraser": []})
+        for key, d in (("base", base), ("eraser", drawn)):
+            own[key] += (d["others"].scores[i].argmax(-1) == grid.NOUNS.index(p.nouns[0])).tolist()
+    return {noun: {k: sum(v) / len(v) for k, v in r.items()} | {"n": len(r["base"])} for noun, r in rows.items()}
+
+
+def judge_base(backbone, eraser, config, judge) -> dict:
+    """The base model alone: every word of every noun, and pairs."""
+    from demo import prompts
+
+    sets = {"words": prompts.every_word(), "pairs": prompts.random_pairs(PAIRS_JUDGED)}
+    words = Studio(backbone, eraser, config, judge, {"words": sets["words"]}, WORD_SEEDS).draw("words", Arm("none", None), False, False)
+    pairs = Studio(backbone, eraser, config, judge, {"pairs": sets["pairs"]}, PAIR_SEEDS).draw("pairs", Arm("none", None), False, False)
+    wanted = torch.tensor([sorted(grid.NOUNS.index(n) for n in p.nouns) for p in sets["pairs"]])
+    both = (pairs.scores.topk(2, -1).indices.sort(-1).values == wanted[:, None]).all(-1)
+    by_noun = {}
+    for i, p in enumerate(sets["words"]):
+        by_noun.setdefault(p.nouns[0], []).append((words.scores[i].argmax(-1) == grid.NOUNS.index(p.nouns[0])).float().mean())
+    return {
+        "single_top1": top1(words, sets["words"]), "pair_both_top1": both.float().mean().item(),
+        "pair_both_present": (present(pairs, sets["pairs"], 0) & present(pairs, sets["pairs"], 1)).float().mean().item(),
+        "n": {"single_top1": words.scores[..., 0].numel(), "pair_both_top1": both.numel(), "pair_both_present": both.numel()},
+        "single_top1_per_noun": {noun: torch.stack(v).mean().item() for noun, v in by_noun.items()},
+    }
+
+
+def evaluate(config, seeds: int, arms_wanted: list[str] | None = None, progress=print) -> dict:
+    """The report of an eraser of the demo base; see the module's first lines."""
+    from demo import prompts
+    from demo.judge import WEIGHTS, load_judge
+
+    started = time.time()
+    backbone = host.load_backbone(config.base)
+    eraser = load_eraser(config.out)
+    noun, judge = eraser.concepts[0].name, load_judge()
+    sets = {"erased": prompts.erased_prompts(noun), "heldout_words": prompts.heldout_word_prompts(noun),
+            "others": prompts.other_prompts(noun), "pairs": prompts.pair_prompts(noun)}
+    studio = Studio(backbone, eraser, config, judge, sets, seeds)
+    folder = Path(config.out).parent
+    grid.write_grid(backbone, eraser, config, noun, folder / "grid.png")
+    progress(f"{folder / 'grid.png'} is ready to look at; measuring")
+
+    none, ours = Arm("none", None), Arm("eraser", eraser.network)
+    base = studio.base = {name: studio.draw(name, none, False, False) for name in sets}
+    mine = {name: studio.draw(name, ours, False, False) for name in sets}
+    progress("training the ordinary LoRA")
+    data = Data(config, backbone, progress)
+    arms = [ours, Arm("lora", controls.train_lora(config, backbone, data, eraser.network.shape)),
+            Arm("static", controls.static_mean(eraser.network, data.conditions[0])), Arm("shuffled", eraser.network, shuffle=True)]
+    forced, switched = {}, {}
+    for arm in arms:
+        progress(f"judging {arm.name}, {time.time() - started:.0f} s")
+        forced[arm.name] = figures(sets, {name: studio.draw(name, arm, True, False) for name in sets}, base, noun)
+        if arm is not ours:
+            switched[arm.name] = figures(sets, {name: studio.draw(name, arm, False, True) for name in sets}, base, noun)
+
+    same = [bool((mine["others"].latents[i, s] == base["others"].latents[i, s]).all()) for i in range(len(sets["others"])) for s in range(seeds)]
+    with safe_open(WEIGHTS, framework="pt") as file:
+        judged = {k: float(v) for k, v in file.metadata().items()}
+    fired = {name: eraser.network.fires(studio.text[name].condition()).float().mean().item() for name in sets}
+    result = figures(sets, mine, base, noun)
+    report = {
+        "base": judge_base(backbone, eraser, config, judge), "judge": judged,
+        "eraser": result | {
+            "safe_bit_identical": sum(same) / len(same), **eraser.metrics, "file_mb": Path(config.out).stat().st_size / 1e6,
+            "fired": fired, "calibration": eraser.concepts[0].calibration, "per_noun": per_noun(sets, mine, base),
+        },
+        "controls": {"none": figures(sets, base, base, noun), "lora": forced["lora"], "lora_switched": switched["lora"],
+                     "static": switched["static"], "shuffled": switched["shuffled"]},
+        "forced": forced,
+    }
+    report["eraser"]["n"]["safe_bit_identical"] = len(same)
+    lead = report["eraser"]["others_top1"] - report["controls"]["lora_switched"]["others_top1"]
+    report["remarks"] = [
+        f"Behind the same switch the ordinary LoRA and the eraser differ by {100 * lead:.1f} points on the other nouns"
+        + (": a tie, since where the switch is off both are the base model. They differ where it is on (pairs), and forced on." if abs(lead) < 0.005 else "."),
+    ]
+    report |= {"concept": noun, "seed": FIRST_SEED, "seeds": seeds, "prompts": {name: [p.text for p in ps] for name, ps in sets.items()},
+               "seconds": round(time.time() - started), "versions": versions()}
+    return report
+
+
+def versions() -> dict:
+    import comfyui_version
+    import safetensors
+
+    return {"python": platform.python_version(), "torch": torch.__version__, "safetensors": safetensors.__version__,
+            "comfyui": comfyui_version.__version__, "platform": platform.platform()}
+
+
+def table(report: dict) -> str:
+    """The report's figures in percent, a line per arm."""
+    keys = ("erased_top1", "heldout_words_top1", "others_top1", "pair_erased_gone", "pair_other_kept")
+    lines = [f"{'':22}" + "".join(f"{k:>20}" for k in keys)]
+    rows = {"eraser": report["eraser"], **{f"{k}": v for k, v in report["controls"].items()}, **{f"{k} (forced)": v for k, v in report["forced"].items()}}
+    for name, row in rows.items():
+        lines.append(f"{name:22}" + "".join(f"{100 * row[k]:19.1f}%" if row[k] is not None else f"{'-':>20}" for k in keys))
+    base, own = report["base"], report["eraser"]
+    lines.append(f"base: {100 * base['single_top1']:.1f} % of single nouns, {100 * base['pair_both_top1']:.1f} % of pairs; judge on OpenMoji {100 * report['judge']['openmoji_top1']:.1f} %")
+    lines.append(f"safe pictures bit-identical: {100 * own['safe_bit_identical']:.1f} %; trained in {own['train_seconds']} s, {own['peak_mb']} MB, file {own['file_mb']:.1f} MB")
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--comfyui")
+    parser.add_argument("--eraser", help="the eraser file (default: the config's out)")
+    parser.add_argument("--seeds", type=int, default=6)
+    arguments = parser.parse_args(argv)
+    values = read_yaml(arguments.config)
+    config = from_mapping({**values, **({"out": arguments.eraser} if arguments.eraser else {})}, arguments.config)
+    host.start_comfy(host.find_comfy(arguments.comfyui))
+    report = evaluate(config, arguments.seeds) | {"command": "python dev.py demo"}
+    path = Path(config.out).with_name("report.json")
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(table(report), f"\nwritten to {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

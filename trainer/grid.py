@@ -1,0 +1,53 @@
+"""The demo's picture: what the base draws and what is left of it with the eraser, prompt by prompt."""
+
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from demo import prompts
+from demo.captions import NOUNS as _NOUNS
+from unhype.hypernetwork import at_strength
+
+from .backbone import Text
+from .previews import adapted_sampling, picture_grid
+
+NOUNS = list(_NOUNS)
+SCALE, LABEL, MARGIN = 2, 22, 96
+
+
+def strip(backbone, eraser, config, judged, size, seed):
+    """Pictures of the prompts without and with the eraser behind its switch: two (N, H, W, 3)."""
+    text, empty = backbone.encode([p.text for p in judged]), backbone.encode([""])
+    negative = Text(empty.tokens.expand(len(judged), -1, -1), empty.pooled.expand(len(judged), -1))
+    fires = eraser.network.fires(text.condition()).nonzero().flatten()
+    factors = at_strength(eraser.network, text.condition().rows(fires), 1.0) if len(fires) else []
+    models = [backbone.model, adapted_sampling(backbone, eraser.network.shape.layers, fires, factors)]
+    return [backbone.decode(backbone.sample(text.conditioning(), negative.conditioning(), size, seed, config.sampling_steps, config.cfg, m)) for m in models]
+
+
+@torch.inference_mode()
+def write_grid(backbone, eraser, config, noun: str, path: Path, seed: int = 1) -> None:
+    """Four rows: single nouns without and with the eraser, pairs without and with it; words above the pictures."""
+    words = [(w, noun) for w in _NOUNS[noun][1]] + [(n, n) for n in ("dog", "bear", "pizza", "car", "ghost") if n != noun]
+    singles = [prompts.held_out(i, w) for i, w in enumerate(words)]
+    pairs = [prompts.held_out(i, *p) for i, p in enumerate([((noun, noun), ("pizza", "pizza")), (("car", "car"), (noun, noun)),
+                                                            (("dog", "dog"), ("apple", "apple")), (("book", "book"), ("frog", "frog"))])]
+    font = ImageFont.load_default(14)
+    rows = []
+    for judged, size in ((singles, config.size_of(False)), (pairs, config.size_of(True))):
+        without, with_it = (picture_grid(p, len(judged)) for p in strip(backbone, eraser, config, judged, size, seed))
+        sheet = Image.new("RGB", (MARGIN + SCALE * without.width, LABEL + 2 * SCALE * without.height + 8), "white")
+        draw = ImageDraw.Draw(sheet)
+        for i, p in enumerate(judged):
+            draw.text((MARGIN + SCALE * size[0] * (i + 0.5), LABEL // 2), " + ".join(p.words), "black", font, "mm")
+        for j, (picture, label) in enumerate(((without, "base"), (with_it, f"{noun}\nerased"))):
+            top = LABEL + j * SCALE * size[1]
+            draw.multiline_text((MARGIN // 2, top + SCALE * size[1] // 2), label, "black", font, "mm", align="center")
+            sheet.paste(picture.resize((SCALE * picture.width, SCALE * picture.height), Image.LANCZOS), (MARGIN, top))
+        rows.append(sheet)
+    whole = Image.new("RGB", (max(r.width for r in rows), sum(r.height for r in rows)), "white")
+    for i, r in enumerate(rows):
+        whole.paste(r, (0, sum(x.height for x in rows[:i])))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole.save(path)

@@ -147,7 +147,7 @@ class LabelPrompts:
 def apply_labelled(executor, x, *args, **kwargs):
     """APPLY_MODEL wrapper: take the labels out and run the denoiser with its rows' adapters."""
     labels = kwargs.pop(KEY, None)
-    options = kwargs.get("transformer_options") or (args[4] if len(args) > 4 else {})
+    options = args[4] if len(args) > 4 else kwargs.get("transformer_options", {})
     plan = options.get(KEY)
     if plan is None or labels is None or not (terms := plan.for_rows(checked(labels, x))):
         return executor(x, *args, **kwargs)

@@ -113,7 +113,8 @@ def test_a_truncated_file_is_refused(file, where):
     length = struct.unpack("<Q", raw[:8])[0]
     cut = raw[: 8 + length // 2] if where == "header" else raw[:-100]
     file.write_bytes(cut)
-    refused(file, "truncated", *([str(length), str(len(cut))] if where == "header" else [str(len(raw) - 8 - length), str(len(cut) - 8 - length)]))
+    expected, found = (length, len(cut)) if where == "header" else (len(raw) - 8 - length, len(cut) - 8 - length)
+    refused(file, "truncated", str(expected), str(found))
 
 
 # Descriptions

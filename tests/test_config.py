@@ -11,7 +11,8 @@ GOOD = {"base": "demo", "erase": ["cat -> forest"], "out": "out/cat.safetensors"
 
 
 def test_good_settings_and_their_defaults():
-    config = from_mapping({**GOOD, "erase": ["cat -> forest", " red car->bus "], "guidance": 2, "size": "64x128", "pair_size": "96x64"}, "a.yaml")
+    erase = ["cat -> forest", " red car->bus "]
+    config = from_mapping({**GOOD, "erase": erase, "guidance": 2, "size": "64x128", "pair_size": "96x64"}, "a.yaml")
     assert config.pairs() == [("cat", "forest"), ("red car", "bus")]
     assert config.guidance == 2.0 and type(config.guidance) is float
     assert config.size_of(False) == (64, 128) and config.size_of(True) == (96, 64)
@@ -82,7 +83,9 @@ def test_a_target_inside_another_word_is_no_target():
     assert from_mapping({**GOOD, "retain_prompts": prompts}, "a.yaml").retain_prompts == prompts
 
 
-@pytest.mark.parametrize("text, says", [("", "found NoneType"), ("- a\n- b", "found list"), ("base: [", "cannot be read as YAML"), (None, "cannot be read as YAML")])
+@pytest.mark.parametrize("text, says", [
+    ("", "found NoneType"), ("- a\n- b", "found list"), ("base: [", "cannot be read as YAML"), (None, "cannot be read as YAML"),
+])
 def test_a_file_that_is_no_mapping(tmp_path, text, says):
     path = tmp_path / "a.yaml"
     if text is not None:
@@ -101,7 +104,9 @@ def path(tmp_path):
 
 def test_options_override_the_file(path):
     config, arguments = parse_arguments(
-        ["--config", path, "--rank", "2", "--erase", "ship -> bus", "car -> bus", "--learning-rate", "1e-3", "--clip-skips", "1", "--resume"], "")
+        ["--config", path, "--rank", "2", "--erase", "ship -> bus", "car -> bus", "--learning-rate", "1e-3",
+         "--clip-skips", "1", "--resume"], "",
+    )
     assert (config.rank, config.learning_rate, config.clip_skips, config.base) == (2, 1e-3, [1], "demo")
     assert config.pairs() == [("ship", "bus"), ("car", "bus")] and config.retain == ["dog", "forest"]
     assert arguments.resume and arguments.comfyui is None
@@ -110,7 +115,8 @@ def test_options_override_the_file(path):
 
 def test_options_alone_are_enough():
     config, _ = parse_arguments(["--base", "demo", "--erase", "cat -> forest", "--out", "cat.safetensors", "--seed", "3"], "")
-    assert (config.base, config.pairs(), config.out, config.seed, config.rank) == ("demo", [("cat", "forest")], "cat.safetensors", 3, Config().rank)
+    assert (config.base, config.pairs(), config.out) == ("demo", [("cat", "forest")], "cat.safetensors")
+    assert (config.seed, config.rank) == (3, Config().rank)
 
 
 def test_a_wrong_option_is_named(path, capsys):

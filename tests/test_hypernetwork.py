@@ -72,18 +72,18 @@ def test_gradients_are_alive_at_the_start(network):
             assert p.grad.isfinite().all() and p.grad.abs().max() > 0, name
 
 
-@pytest.mark.parametrize("strength, step, factor", [(0.0, 0, 1), (0.25, S / 4, 1), (0.5, S / 2, 1), (1.0, S, 1), (2.0, S, 2), (3.5, S, 3.5)])
-def test_strength_walks_s_up_to_one_and_scales_up_beyond(network, strength, step, factor):
+@pytest.mark.parametrize("strength, step, up", [(0.0, 0, 1), (0.5, S / 2, 1), (0.7, 0.7 * S, 1), (1.0, S, 1), (2.0, S, 2), (3.5, S, 3.5)])
+def test_strength_walks_s_up_to_one_and_scales_up_beyond(network, strength, step, up):
     c = some_condition(2)
     for got, there in zip(at_strength(network, c, strength), network(c, torch.full((2,), float(step)))):
         assert torch.equal(got.down, there.down)
-        assert torch.equal(got.up, factor * there.up)
+        assert torch.equal(got.up, up * there.up)
         assert torch.equal(got.up == 0, torch.full_like(got.up, strength == 0, dtype=torch.bool))
 
 
 def test_fourier_features_against_the_formula():
     x = [0.0, 0.1, 0.5, 0.77, 1.0]
-    expected = [[math.sin(math.pi * k * v) for k in range(1, FREQUENCIES + 1)] + [math.cos(math.pi * k * v) for k in range(1, FREQUENCIES + 1)] for v in x]
+    expected = [[wave(math.pi * k * v) for wave in (math.sin, math.cos) for k in range(1, FREQUENCIES + 1)] for v in x]
     torch.testing.assert_close(fourier(torch.tensor(x, dtype=torch.float64)), torch.tensor(expected, dtype=torch.float64))
     assert fourier(torch.tensor(x)).shape == (5, 32)
 

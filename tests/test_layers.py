@@ -11,7 +11,7 @@ from unhype.layers import FAMILIES, SD1, Layer, check_layers, family_of, layer_t
 class Attention(nn.Module):
     def __init__(self, width, context):
         super().__init__()
-        self.to_q, self.to_k, self.to_v = nn.Linear(width, width), nn.Linear(context, width, bias=False), nn.Linear(context, width, bias=False)
+        self.to_q, self.to_k, self.to_v = (nn.Linear(inputs, width, bias=False) for inputs in (width, context, context))
 
 
 class Block(nn.Module):
@@ -60,8 +60,9 @@ def test_the_table_lists_cross_attention_keys_and_values_in_order():
     assert layer_table(UNet(), SD1) == TABLE
 
 
-def test_what_has_no_matrix_is_no_layer():
+def test_what_has_no_matrix_or_another_name_is_no_layer():
     model = UNet()
+    model.input_blocks[1][0].attn2.to_k_ip = nn.Linear(6, 4)
     model.middle_block[0].attn2.to_k = nn.Identity()
     model.middle_block[0].attn2.to_v = nn.Conv2d(6, 8, 1)
     assert layer_table(model, SD1) == TABLE[:2]
@@ -79,8 +80,10 @@ def test_layers_that_fit_pass_also_when_they_are_a_part():
 
 @pytest.mark.parametrize("wanted, model, says", [
     (TABLE, UNet((4, 16)), ("2 of its 4 layers", "middle_block.0.attn2.to_k (8 x 6 in the file, 16 x 6 here)")),
-    ((TABLE[0], Layer("output_blocks.3.1.attn2.to_k", 6, 4)), UNet(), ("1 of its 2 layers", "output_blocks.3.1.attn2.to_k (4 x 6 in the file, not in this model)")),
-    ((Layer("middle_block.0.attn1.to_k", 8, 8),), UNet(), ("1 of its 1 layers", "middle_block.0.attn1.to_k (8 x 8 in the file, not in this model)")),
+    ((TABLE[0], Layer("output_blocks.3.1.attn2.to_k", 6, 4)), UNet(),
+     ("1 of its 2 layers", "output_blocks.3.1.attn2.to_k (4 x 6 in the file, not in this model)")),
+    ((Layer("middle_block.0.attn1.to_k", 8, 8),), UNet(),
+     ("1 of its 1 layers", "middle_block.0.attn1.to_k (8 x 8 in the file, not in this model)")),
 ])
 def test_layers_that_do_not_fit_are_refused(wanted, model, says):
     with pytest.raises(ValueError) as error:

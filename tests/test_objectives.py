@@ -27,8 +27,9 @@ def setup():
         model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 4)).requires_grad_(False)
         x = torch.randn(N, 1, 2, 2)
         batch = SimpleNamespace(
-            x=x, sigma=torch.ones(N), context=None, condition=Condition(torch.randn(N, 3), torch.randn(N, 5, 4), torch.ones(N, 5, dtype=torch.bool)),
-            s=torch.tensor([2.0, 7.5, 10.0]), eps=model(x.flatten(1)).view(x.shape), eps_star=torch.randn(N, 1, 2, 2), scale=torch.tensor([0.5, 1.0, 3.0]),
+            x=x, sigma=torch.ones(N), context=None, s=torch.tensor([2.0, 7.5, 10.0]), scale=torch.tensor([0.5, 1.0, 3.0]),
+            condition=Condition(torch.randn(N, 3), torch.randn(N, 5, 4), torch.ones(N, 5, dtype=torch.bool)),
+            eps=model(x.flatten(1)).view(x.shape), eps_star=torch.randn(N, 1, 2, 2),
         )
     finally:
         torch.set_default_dtype(torch.float32)

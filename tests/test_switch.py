@@ -48,7 +48,8 @@ def test_separable_concepts_are_told_apart_on_held_out_prompts():
         assert (report["misses"], report["false_alarms"], report["targets"], report["safe"]) == (0, 0, 20, 40)
         assert report["highest_safe"] < report["threshold"] < report["lowest_target"]
         scores = network.scores(held_out)[:, k]
-        assert scores[labels[:, k] == 1].min().item() == report["lowest_target"] and scores[labels[:, k] == 0].max().item() == report["highest_safe"]
+        assert scores[labels[:, k] == 1].min().item() == report["lowest_target"]
+        assert scores[labels[:, k] == 0].max().item() == report["highest_safe"]
     fresh, labels = prompts(60, seed=3)
     assert torch.equal(network.scores(fresh) > network.switch.threshold, labels == 1)
     assert torch.equal(network.fires(fresh), labels.any(1))

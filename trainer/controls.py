@@ -4,6 +4,7 @@ Each has the call of a hypernetwork, (condition, s) -> factors, so that all are 
 """
 
 import dataclasses
+import random
 
 import torch
 from torch import nn
@@ -61,16 +62,7 @@ def train_lora(config: Config, backbone, data, shape: Shape) -> Lora:
     return lora.requires_grad_(False)
 
 
-def shuffled(nouns: list[str], seed: int) -> list[int]:
-    """For every prompt the index of another one, whose noun differs: a permutation drawn by the seed."""
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(nouns), generator=generator).tolist()
-    for shift in range(1, len(nouns)):
-        rolled = order[shift:] + order[:shift]
-        other = [0] * len(nouns)
-        for a, b in zip(order, rolled):
-            other[a] = b
-        if all(nouns[i] != nouns[other[i]] for i in range(len(nouns))):
-            return other
-    # No rotation keeps every noun apart: give each prompt the next one of another noun.
-    return [next(j % len(nouns) for j in range(i + 1, i + len(nouns)) if nouns[j % len(nouns)] != nouns[i]) for i in range(len(nouns))]
+def shuffled(nouns: list[tuple[str, ...]], seed: int) -> list[int]:
+    """For every prompt the index of another one that names none of its nouns, drawn by the seed."""
+    rng = random.Random(seed)
+    return [rng.choice([j for j in range(len(nouns)) if not set(nouns[i]) & set(nouns[j])]) for i in range(len(nouns))]

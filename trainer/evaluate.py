@@ -11,7 +11,6 @@ import json
 import platform
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -22,90 +21,17 @@ from safetensors import safe_open
 from trainer import backbone as host
 from trainer import controls, grid
 from trainer.config import from_mapping, read_yaml
-from trainer.previews import adapted_sampling
+from trainer.grid import NOUNS
+from trainer.studio import FIRST_SEED, Arm, Drawn, Studio
 from trainer.train import Data
-from unhype.checkpoint import Eraser, load_eraser
+from unhype.checkpoint import load_eraser
 
-FIRST_SEED = 1000
-BATCH = 48
 PAIRS_JUDGED, PAIR_SEEDS, WORD_SEEDS = 60, 2, 2  # of the base model alone
-
-
-@dataclass
-class Arm:
-    """A method under test: an adapter per prompt, from the condition of the prompt itself or of another."""
-
-    name: str
-    network: object  # (condition, s) -> factors; None: no adapter
-    shuffle: bool = False
-
-
-@dataclass
-class Drawn:
-    """What was drawn for one prompt set: judge's scores per sample, in the order prompt by prompt, seed by seed."""
-
-    scores: torch.Tensor  # (prompts, seeds, nouns)
-    latents: torch.Tensor  # (prompts, seeds, C, h, w)
-
-
-class Studio:
-    """Samples prompt sets with an arm's adapters and has them judged."""
-
-    def __init__(self, backbone, eraser: Eraser, config, judge, sets: dict, seeds: int):
-        self.backbone, self.eraser, self.config, self.judge, self.sets, self.seeds = backbone, eraser, config, judge, sets, seeds
-        self.text = {name: backbone.encode([p.text for p in prompts]) for name, prompts in sets.items()}
-        everything = [(name, i, p.nouns[0] if len(p.nouns) == 1 else "+".join(p.nouns)) for name, prompts in sets.items() for i, p in enumerate(prompts)]
-        other = controls.shuffled([noun for _, _, noun in everything], FIRST_SEED)
-        self.partner = {everything[i][:2]: everything[j][:2] for i, j in enumerate(other)}
-        self.base: dict[str, Drawn] = {}
-
-    def condition(self, name: str, shuffle: bool):
-        from unhype.condition import stack_conditions
-
-        own = self.text[name].condition()
-        if not shuffle:
-            return own
-        partners = [self.partner[name, i] for i in range(len(own.pooled))]
-        return stack_conditions([self.text[n].condition().rows([i]) for n, i in partners])
-
-    @torch.inference_mode()
-    def draw(self, name: str, arm: Arm, forced: bool, reuse: bool) -> Drawn:
-        """Sample a prompt set. With `reuse`, prompts on which the switch is off are taken from the base's pictures."""
-        prompts, text = self.sets[name], self.text[name]
-        size = self.config.size_of(len(prompts[0].nouns) > 1)
-        fires = torch.full((len(prompts),), arm.network is not None)
-        if arm.network is not None and not forced:
-            fires = self.eraser.network.fires(text.condition())
-        chosen = fires.nonzero().flatten() if reuse else torch.arange(len(prompts))
-        network = self.eraser.network
-        factors = None
-        if fires.any():
-            condition = self.condition(name, arm.shuffle).rows(fires)
-            factors = arm.network(condition, torch.full((int(fires.sum()),), float(network.shape.steps)))
-        pair_of = torch.cumsum(fires, 0) - 1
-        scores = self.base[name].scores.clone() if reuse else torch.zeros(len(prompts), self.seeds, len(grid.NOUNS))
-        latents = self.base[name].latents.clone() if reuse else None
-        empty = self.backbone.encode([""])
-        for seed in range(self.seeds):
-            for start in range(0, len(chosen), BATCH):
-                rows = chosen[start : start + BATCH]
-                acting = fires[rows].nonzero().flatten()
-                picked = [f._replace(down=f.down[pair_of[rows[acting]]], up=f.up[pair_of[rows[acting]]]) for f in factors] if len(acting) else []
-                model = adapted_sampling(self.backbone, network.shape.layers, acting, picked)
-                negative = host.Text(empty.tokens.expand(len(rows), -1, -1), empty.pooled.expand(len(rows), -1))
-                noise = torch.stack([self.backbone.noise(size, FIRST_SEED + 1000 * seed + int(r)) for r in rows])
-                drawn = self.backbone.sample(text.rows(rows).conditioning(), negative.conditioning(), size, FIRST_SEED + seed,
-                                             self.config.sampling_steps, self.config.cfg, model, noise=noise)
-                if latents is None:
-                    latents = torch.zeros(len(prompts), self.seeds, *drawn.shape[1:])
-                latents[rows, seed] = drawn
-                scores[rows, seed] = self.judge.scores(self.backbone.decode(drawn))
-        return Drawn(scores, latents)
 
 
 def top1(drawn: Drawn, prompts, noun: str | None = None) -> float:
     """Share of samples whose highest score is the given noun, or each prompt's own."""
-    wanted = torch.tensor([grid.NOUNS.index(noun or p.nouns[0]) for p in prompts])
+    wanted = torch.tensor([NOUNS.index(noun or p.nouns[0]) for p in prompts])
     return (drawn.scores.argmax(-1) == wanted[:, None]).float().mean().item()
 
 
@@ -113,7 +39,7 @@ def present(drawn: Drawn, prompts, which: int | str) -> torch.Tensor:
     """Whether a noun is named in each sample: above the judge's threshold and among its two highest, (prompts, seeds)."""
     from demo.judge import PRESENT
 
-    wanted = torch.tensor([grid.NOUNS.index(which if isinstance(which, str) else p.nouns[which]) for p in prompts])
+    wanted = torch.tensor([NOUNS.index(which if isinstance(which, str) else p.nouns[which]) for p in prompts])
     index = wanted[:, None, None].expand(-1, drawn.scores.shape[1], 1)
     high = drawn.scores.gather(2, index)[..., 0] > PRESENT
     return high & (drawn.scores.topk(2, -1).indices == index).any(-1)
@@ -144,7 +70,7 @@ def per_noun(sets, drawn, base) -> dict:
     for i, p in enumerate(sets["others"]):
         own = rows.setdefault(p.nouns[0], {"base": [], "eraser": []})
         for key, d in (("base", base), ("eraser", drawn)):
-            own[key] += (d["others"].scores[i].argmax(-1) == grid.NOUNS.index(p.nouns[0])).tolist()
+            own[key] += (d["others"].scores[i].argmax(-1) == NOUNS.index(p.nouns[0])).tolist()
     return {noun: {k: sum(v) / len(v) for k, v in r.items()} | {"n": len(r["base"])} for noun, r in rows.items()}
 
 
@@ -155,11 +81,11 @@ def judge_base(backbone, eraser, config, judge) -> dict:
     sets = {"words": prompts.every_word(), "pairs": prompts.random_pairs(PAIRS_JUDGED)}
     words = Studio(backbone, eraser, config, judge, {"words": sets["words"]}, WORD_SEEDS).draw("words", Arm("none", None), False, False)
     pairs = Studio(backbone, eraser, config, judge, {"pairs": sets["pairs"]}, PAIR_SEEDS).draw("pairs", Arm("none", None), False, False)
-    wanted = torch.tensor([sorted(grid.NOUNS.index(n) for n in p.nouns) for p in sets["pairs"]])
+    wanted = torch.tensor([sorted(NOUNS.index(n) for n in p.nouns) for p in sets["pairs"]])
     both = (pairs.scores.topk(2, -1).indices.sort(-1).values == wanted[:, None]).all(-1)
     by_noun = {}
     for i, p in enumerate(sets["words"]):
-        by_noun.setdefault(p.nouns[0], []).append((words.scores[i].argmax(-1) == grid.NOUNS.index(p.nouns[0])).float().mean())
+        by_noun.setdefault(p.nouns[0], []).append((words.scores[i].argmax(-1) == NOUNS.index(p.nouns[0])).float().mean())
     return {
         "single_top1": top1(words, sets["words"]), "pair_both_top1": both.float().mean().item(),
         "pair_both_present": (present(pairs, sets["pairs"], 0) & present(pairs, sets["pairs"], 1)).float().mean().item(),

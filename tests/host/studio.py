@@ -43,7 +43,7 @@ def watch(model):
 
     def wrapper(executor, x, *args, **kwargs):
         out = executor(x, *args, **kwargs)
-        order = kwargs["transformer_options"]["cond_or_uncond"]
+        order = args[4]["cond_or_uncond"]  # after t, c_concat, c_crossattn and control
         calls.append({})
         for index, part in zip(order, out.chunk(len(order))):
             calls[-1].setdefault(index, []).append(part.clone())
@@ -58,7 +58,7 @@ def first_step(calls):
     """The recorded rows of the first step, by index of the guider's conditioning list."""
     rows = {}
     for call in calls:
-        for index, parts in call.items():
+        for index in call:
             if index in rows:
                 return rows
         for index, parts in call.items():

@@ -47,7 +47,9 @@ def step(text: str, name: str, recipe: str, work) -> None:
 
 def pip(*arguments: str) -> None:
     if subprocess.run([PYTHON, "-m", "pip", "--disable-pip-version-check", *arguments, "--quiet"]).returncode:
-        raise SetupError(f"pip {' '.join(arguments)} failed (see above). Finished steps are kept: run the same command again to go on from here")
+        raise SetupError(
+            f"pip {' '.join(arguments)} failed (see above). Finished steps are kept: run the same command again to go on from here"
+        )
 
 
 def unpack_host() -> None:
@@ -93,7 +95,7 @@ def install_pack(base: Path = BASE) -> None:
 
 
 def set_up() -> None:
-    if sys.version_info < (3, 10):
+    if sys.version_info < (3, 10):  # noqa: UP036  an old Python is what this line is for
         raise SetupError(f"this is Python {sys.version.split()[0]}, expected 3.10 or newer: run dev.py with a newer one")
     development = (ROOT / "requirements-dev.txt").read_text()
     step("virtual environment in .venv", "venv", sys.version, lambda: venv.create(VENV, with_pip=True, clear=True))

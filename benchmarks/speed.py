@@ -30,7 +30,11 @@ def load_pack():
     sys.modules["unhype_pack"] = module
     spec.loader.exec_module(module)
     asyncio.run(module.comfy_entrypoint())
-    return sys.modules["unhype_pack.nodes.patching"], sys.modules["unhype_pack.unhype.checkpoint"], sys.modules["unhype_pack.unhype.hypernetwork"]
+    return (
+        sys.modules["unhype_pack.nodes.patching"],
+        sys.modules["unhype_pack.unhype.checkpoint"],
+        sys.modules["unhype_pack.unhype.hypernetwork"],
+    )
 
 
 def seconds(work, rounds: int) -> float:

@@ -18,10 +18,20 @@ from .autoencoder import LATENT_CHANNELS, Autoencoder
 WEIGHTS = Path(__file__).with_name("emoji-sd.safetensors")
 TEXT_WIDTH = 128
 UNET = {
-    "image_size": 8, "in_channels": LATENT_CHANNELS, "out_channels": LATENT_CHANNELS, "model_channels": 96,
-    "channel_mult": (1, 2), "num_res_blocks": [2, 1], "transformer_depth": [1] * 3, "transformer_depth_output": [1] * 5,
-    "transformer_depth_middle": 1, "context_dim": TEXT_WIDTH, "use_spatial_transformer": True,
-    "use_linear_in_transformer": False, "adm_in_channels": None, "legacy": False,
+    "image_size": 8,
+    "in_channels": LATENT_CHANNELS,
+    "out_channels": LATENT_CHANNELS,
+    "model_channels": 96,
+    "channel_mult": (1, 2),
+    "num_res_blocks": [2, 1],
+    "transformer_depth": [1] * 3,
+    "transformer_depth_output": [1] * 5,
+    "transformer_depth_middle": 1,
+    "context_dim": TEXT_WIDTH,
+    "use_spatial_transformer": True,
+    "use_linear_in_transformer": False,
+    "adm_in_channels": None,
+    "legacy": False,
 }
 CLIP = {"hidden_size": TEXT_WIDTH, "intermediate_size": 4 * TEXT_WIDTH, "num_hidden_layers": 3, "num_attention_heads": 4}
 
@@ -49,10 +59,21 @@ def new_clip() -> comfy.sd.CLIP:
 def new_vae(autoencoder: Autoencoder) -> comfy.sd.VAE:
     """A VAE as VAEDecode and VAEEncode expect it, around the demo's own autoencoder."""
     # ComfyUI has no way to hand in a module, so a tiny VAE of its own is built and its inside replaced.
-    tiny = {"embed_dim": 4, "ddconfig": {
-        "double_z": True, "z_channels": 4, "resolution": 8, "in_channels": 3, "out_ch": 3, "ch": 32, "ch_mult": [1],
-        "num_res_blocks": 1, "attn_resolutions": [], "dropout": 0.0,
-    }}
+    tiny = {
+        "embed_dim": 4,
+        "ddconfig": {
+            "double_z": True,
+            "z_channels": 4,
+            "resolution": 8,
+            "in_channels": 3,
+            "out_ch": 3,
+            "ch": 32,
+            "ch_mult": [1],
+            "num_res_blocks": 1,
+            "attn_resolutions": [],
+            "dropout": 0.0,
+        },
+    }
     vae = comfy.sd.VAE(sd=AutoencoderKL(**tiny).state_dict(), config={"params": tiny}, dtype=torch.float32)
     vae.first_stage_model = autoencoder.eval().requires_grad_(False)
     vae.patcher = comfy.model_patcher.ModelPatcher(autoencoder, load_device=vae.device, offload_device=vae.patcher.offload_device)

@@ -23,7 +23,12 @@ class Judge(nn.Module):
     def __init__(self):
         super().__init__()
         self.features = nn.Sequential(
-            block(3, 32, 2), block(32, 64, 2), block(64, 96, 1), block(96, 128, 2), block(128, 192, 1), nn.Dropout(0.2),
+            block(3, 32, 2),
+            block(32, 64, 2),
+            block(64, 96, 1),
+            block(96, 128, 2),
+            block(128, 192, 1),
+            nn.Dropout(0.2),
         )
         self.place = nn.Conv2d(192, len(NAMES), 8)  # sees a whole 64-pixel cell
 

@@ -91,8 +91,10 @@ class TextEncoder(torch.nn.Module):
         mask = torch.full((CHUNK, CHUNK), -1e9).triu_(1)
         for layer in self.model.encoder.layers:  # the module's own forward works in place, which autograd refuses
             attention = layer.self_attn
-            q, k, v = (p(layer.layer_norm1(x)).unflatten(-1, (attention.heads, -1)).transpose(1, 2)
-                       for p in (attention.q_proj, attention.k_proj, attention.v_proj))
+            q, k, v = (
+                p(layer.layer_norm1(x)).unflatten(-1, (attention.heads, -1)).transpose(1, 2)
+                for p in (attention.q_proj, attention.k_proj, attention.v_proj)
+            )
             scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + mask
             x = x + attention.out_proj((scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).flatten(2))
             x = x + layer.mlp(layer.layer_norm2(x))
@@ -125,8 +127,12 @@ class Data:
         self.nouns = list(captions.NOUNS)
         self.backgrounds = list(captions.BACKGROUNDS)
         encode = lambda images: autoencoder.encode(torch.tensor(np.stack(images)).permute(0, 3, 1, 2) * 2 - 1)
-        self.cells = {(n, s, b): encode([pictures.on_background(c, b) for c in sheet[n, s]])
-                      for n in self.nouns for s in captions.STYLES for b in self.backgrounds}
+        self.cells = {
+            (n, s, b): encode([pictures.on_background(c, b) for c in sheet[n, s]])
+            for n in self.nouns
+            for s in captions.STYLES
+            for b in self.backgrounds
+        }
         self.empty = {b: encode([pictures.on_background(None, b)]) for b in self.backgrounds}
 
     def batch(self):
@@ -184,16 +190,27 @@ def main():
     sheet = pictures.cells(pictures.load_drawings(args.out / "packages"), VARIANTS, SEED)
 
     autoencoder = Autoencoder()
-    autoencoder.fit_basis(torch.tensor(np.stack(
-        [pictures.picture(sheet, rng, s, b, n) for n in captions.NOUNS for s in captions.STYLES for b in captions.BACKGROUNDS]
-    )).permute(0, 3, 1, 2) * 2 - 1)
+    autoencoder.fit_basis(
+        torch.tensor(
+            np.stack([pictures.picture(sheet, rng, s, b, n) for n in captions.NOUNS for s in captions.STYLES for b in captions.BACKGROUNDS])
+        ).permute(0, 3, 1, 2)
+        * 2
+        - 1
+    )
 
     clip, unet = base.new_clip(), base.new_unet().diffusion_model
     text_model = clip.cond_stage_model.clip_l.transformer.text_model
     initialise(text_model), initialise(unet)
     text = Captions(clip.tokenizer.clip_l.tokenizer, rng)
-    used = {START, END} | {i for t in captions.TEMPLATES for s in captions.STYLES for b in captions.BACKGROUNDS for j in captions.JOINTS
-                           for w in captions.NOUN_OF_WORD for i in text.words(captions.caption(t, s, b, w, w, joint=j))}
+    used = {START, END} | {
+        i
+        for t in captions.TEMPLATES
+        for s in captions.STYLES
+        for b in captions.BACKGROUNDS
+        for j in captions.JOINTS
+        for w in captions.NOUN_OF_WORD
+        for i in text.words(captions.caption(t, s, b, w, w, joint=j))
+    }
     used |= set(text.words(captions.NOTHING + " " + captions.NOTHING + ","))
     encoder = TextEncoder(text_model.requires_grad_(True), used)
     data = Data(sheet, autoencoder, text, rng)
@@ -239,8 +256,13 @@ def main():
             torch._foreach_lerp_(ema, parameters, 1 - min(EMA, (step + 1) / (step + 10)))
         sums[:2] += (loss.item(), 1)
         if step % 50 == 0:
-            line = {"step": step, "loss": round(sums[0] / sums[1], 5), "naming": round(sums[2], 5),
-                    "lr": round(learning_rate(step, args.steps), 7), "seconds": round(time.time() - started)}
+            line = {
+                "step": step,
+                "loss": round(sums[0] / sums[1], 5),
+                "naming": round(sums[2], 5),
+                "lr": round(learning_rate(step, args.steps), 7),
+                "seconds": round(time.time() - started),
+            }
             print(json.dumps(line), flush=True)
             log.write(json.dumps(line) + "\n"), log.flush()
             sums[:2] = 0

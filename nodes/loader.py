@@ -28,7 +28,9 @@ def find_file(name: str) -> str:
     path = folder_paths.get_full_path(FOLDER, name)
     if path is None:
         searched = ", ".join(folder_paths.get_folder_paths(FOLDER))
-        raise FileNotFoundError(f"UnHype eraser {name!r} was not found; searched {searched}. Put the .safetensors file into one of these and press R")
+        raise FileNotFoundError(
+            f"UnHype eraser {name!r} was not found; searched {searched}. Put the .safetensors file into one of these and press R"
+        )
     return path
 
 
@@ -41,8 +43,11 @@ class UnHypeLoader(io.ComfyNode):
             category="unhype",
             description="Loads an eraser: a hypernetwork that makes a model forget the concepts it was trained on.",
             inputs=[
-                io.Combo.Input("file", options=folder_paths.get_filename_list(FOLDER),
-                               tooltip="A .safetensors file from models/unhype or output/unhype, made by trainer/train.py."),
+                io.Combo.Input(
+                    "file",
+                    options=folder_paths.get_filename_list(FOLDER),
+                    tooltip="A .safetensors file from models/unhype or output/unhype, made by trainer/train.py.",
+                ),
             ],
             outputs=[UnHype.Output(display_name="UNHYPE", tooltip="The eraser, for the UnHype Eraser node.")],
         )

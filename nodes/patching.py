@@ -44,7 +44,9 @@ def erase(model, eraser: Eraser, strength: float, conditioning=None):
     diffusion_model = model.get_model_object("diffusion_model")
     family = family_of(diffusion_model)
     if family.name != eraser.family:
-        raise ValueError(f"{eraser.source} was trained for {eraser.family}, this model is {family.name}: choose the eraser made for this model")
+        raise ValueError(
+            f"{eraser.source} was trained for {eraser.family}, this model is {family.name}: choose the eraser made for this model"
+        )
     check_layers(eraser.network.shape.layers, diffusion_model, family, eraser.source)
     fixed = None
     if conditioning is not None:
@@ -70,7 +72,10 @@ def read_entry(tokens, pooled, where: str, eraser: Eraser) -> Condition:
     shape = eraser.network.shape
     found, expected = (condition.pooled.shape[1], condition.tokens.shape[2]), (shape.pooled_dim, shape.token_dim)
     if found != expected:
-        raise ValueError(f"{where} is {found} wide (pooled, tokens), {eraser.source} reads {expected}: use the text encoder of the model it was trained for")
+        raise ValueError(
+            f"{where} is {found} wide (pooled, tokens), {eraser.source} reads {expected}: "
+            "use the text encoder of the model it was trained for"
+        )
     return condition
 
 
@@ -125,9 +130,9 @@ class LabelPrompts:
         for entry in sorted(self.entries, key=lambda e: -e.strength):
             network = entry.eraser.network
             if entry.fixed is None:
-                condition = stack_conditions([
-                    read_entry(c["cross_attn"], c.get("pooled_output"), f"the {role} conditioning", entry.eraser) for role, c in prompts
-                ])
+                condition = stack_conditions(
+                    [read_entry(c["cross_attn"], c.get("pooled_output"), f"the {role} conditioning", entry.eraser) for role, c in prompts]
+                )
                 fires = network.fires(condition)
             else:
                 strongest = (network.scores(entry.fixed) - network.switch.threshold).amax(1).argmax().item()

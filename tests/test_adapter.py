@@ -28,8 +28,13 @@ def model():
 
 
 def some_factors(rows: int, rank: int = 2, requires_grad: bool = False) -> list[Factors]:
-    return [Factors(torch.randn(rows, rank, n.inputs).requires_grad_(requires_grad),
-                    torch.randn(rows, n.outputs, rank).requires_grad_(requires_grad)) for n in LAYERS]
+    return [
+        Factors(
+            torch.randn(rows, rank, n.inputs).requires_grad_(requires_grad),
+            torch.randn(rows, n.outputs, rank).requires_grad_(requires_grad),
+        )
+        for n in LAYERS
+    ]
 
 
 def merged(model, x, factors):

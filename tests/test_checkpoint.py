@@ -87,16 +87,20 @@ def test_a_missing_file_is_an_os_error(tmp_path):
 
 # Files that are something else
 
-@pytest.mark.parametrize("content, says", [
-    (b"", "it has 0 bytes"),
-    (b"GIF89a" * 100, "header would be"),
-    (struct.pack("<Q", 40) + b"these are forty bytes of no JSON at all", "does not fit into 47 bytes"),
-    (struct.pack("<Q", 12) + b"not any JSON", "cannot be read"),
-    (struct.pack("<Q", 4) + b'[{}]', "cannot be read"),
-    (struct.pack("<Q", 22) + b'{"__metadata__": null}', "metadata is no object"),
-    (struct.pack("<Q", 2) + b"{}", "no entry 'unhype'"),
-    (struct.pack("<Q", 1 << 40) + b"{}", f"{1 << 40} bytes long"),
-])
+
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        (b"", "it has 0 bytes"),
+        (b"GIF89a" * 100, "header would be"),
+        (struct.pack("<Q", 40) + b"these are forty bytes of no JSON at all", "does not fit into 47 bytes"),
+        (struct.pack("<Q", 12) + b"not any JSON", "cannot be read"),
+        (struct.pack("<Q", 4) + b"[{}]", "cannot be read"),
+        (struct.pack("<Q", 22) + b'{"__metadata__": null}', "metadata is no object"),
+        (struct.pack("<Q", 2) + b"{}", "no entry 'unhype'"),
+        (struct.pack("<Q", 1 << 40) + b"{}", f"{1 << 40} bytes long"),
+    ],
+)
 def test_no_eraser_file_is_refused(file, content, says):
     file.write_bytes(content)
     refused(file, says)
@@ -119,40 +123,47 @@ def test_a_truncated_file_is_refused(file, where):
 
 # Descriptions
 
-@pytest.mark.parametrize("changes, says", [
-    ({"format_version": 2}, ("format_version is 2", "up to 1", "Update")),
-    ({"condition_version": 7}, ("condition_version is 7", "up to 1", "Update")),
-    ({"format_version": "1"}, ("format_version is '1'", "whole number")),
-    ({"format_version": True}, ("format_version is True", "whole number")),
-    ({"condition_version": 0}, ("condition_version is 0", "whole number")),
-    ({"family": "sd9"}, ("'sd9'", "expected one of sd1")),
-    ({"family": ["sd1"]}, ("['sd1']", "expected one of sd1")),
-    ({"concepts": [{"name": "cat"}]}, ("incomplete", "mapping")),
-    ({"concepts": [{"name": "cat", "mapping": 3}] * 2}, ("mapping is no text",)),
-    ({"concepts": [{"name": "cat", "mapping": "forest"}]}, ("1 concepts", "2")),
-    ({"concepts": [{"name": "cat", "mapping": "forest", "calibration": 1}] * 2}, ("calibration",)),
-    ({"training": "long"}, ("training", "no object")),
-    ({"shape": {}}, ("incomplete", "layers")),
-    ({"shape": with_shape(colour=3)}, ("incomplete", "colour")),
-    ({"shape": with_shape(layers=[])}, ("0 layers",)),
-    ({"shape": with_shape(layers=[{"name": "a", "inputs": 6, "outputs": 4}] * 2)}, ("2 layers", "each once")),
-    ({"shape": with_shape(layers=[{"name": ["a"], "inputs": 6, "outputs": 4}])}, ("layer's name",)),
-    ({"shape": with_shape(layers=[{"name": "a", "inputs": -6, "outputs": 4}])}, ("'a'", "4 x -6")),
-    ({"shape": with_shape(hidden=9)}, ("tensor", "shape")),
-])
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"format_version": 2}, ("format_version is 2", "up to 1", "Update")),
+        ({"condition_version": 7}, ("condition_version is 7", "up to 1", "Update")),
+        ({"format_version": "1"}, ("format_version is '1'", "whole number")),
+        ({"format_version": True}, ("format_version is True", "whole number")),
+        ({"condition_version": 0}, ("condition_version is 0", "whole number")),
+        ({"family": "sd9"}, ("'sd9'", "expected one of sd1")),
+        ({"family": ["sd1"]}, ("['sd1']", "expected one of sd1")),
+        ({"concepts": [{"name": "cat"}]}, ("incomplete", "mapping")),
+        ({"concepts": [{"name": "cat", "mapping": 3}] * 2}, ("mapping is no text",)),
+        ({"concepts": [{"name": "cat", "mapping": "forest"}]}, ("1 concepts", "2")),
+        ({"concepts": [{"name": "cat", "mapping": "forest", "calibration": 1}] * 2}, ("calibration",)),
+        ({"training": "long"}, ("training", "no object")),
+        ({"shape": {}}, ("incomplete", "layers")),
+        ({"shape": with_shape(colour=3)}, ("incomplete", "colour")),
+        ({"shape": with_shape(layers=[])}, ("0 layers",)),
+        ({"shape": with_shape(layers=[{"name": "a", "inputs": 6, "outputs": 4}] * 2)}, ("2 layers", "each once")),
+        ({"shape": with_shape(layers=[{"name": ["a"], "inputs": 6, "outputs": 4}])}, ("layer's name",)),
+        ({"shape": with_shape(layers=[{"name": "a", "inputs": -6, "outputs": 4}])}, ("'a'", "4 x -6")),
+        ({"shape": with_shape(hidden=9)}, ("tensor", "shape")),
+    ],
+)
 def test_a_wrong_description_is_refused(file, changes, says):
     rewrite(file, **changes)
     refused(file, *says)
 
 
-@pytest.mark.parametrize("shape, says", [
-    (with_shape(rank=10**9), "rank is 1000000000"),
-    (with_shape(hidden=10**30), "hidden is 1" + 30 * "0"),
-    (with_shape(queries=0), "queries is 0"),
-    (with_shape(token_dim=1e4), "token_dim is 10000.0"),
-    (with_shape(layers=[{"name": "a", "inputs": 10**9, "outputs": 4}]), "4 x 1000000000"),
-    (with_shape(layers=[{"name": str(i), "inputs": 1, "outputs": 1} for i in range(5000)]), "5000 layers"),
-])
+@pytest.mark.parametrize(
+    "shape, says",
+    [
+        (with_shape(rank=10**9), "rank is 1000000000"),
+        (with_shape(hidden=10**30), "hidden is 1" + 30 * "0"),
+        (with_shape(queries=0), "queries is 0"),
+        (with_shape(token_dim=1e4), "token_dim is 10000.0"),
+        (with_shape(layers=[{"name": "a", "inputs": 10**9, "outputs": 4}]), "4 x 1000000000"),
+        (with_shape(layers=[{"name": str(i), "inputs": 1, "outputs": 1} for i in range(5000)]), "5000 layers"),
+    ],
+)
 def test_absurd_sizes_are_refused_before_a_network_is_built(file, shape, says, monkeypatch):
     rewrite(file, shape=shape)
     monkeypatch.setattr(checkpoint, "Hypernetwork", lambda _: pytest.fail("a network of absurd sizes was built"))
@@ -168,29 +179,36 @@ def test_large_sizes_take_no_memory_before_the_tensors_are_compared(file):
 
 # Tensors
 
-@pytest.mark.parametrize("change, says", [
-    ({"trunk.0.bias": torch.zeros(9)}, ("trunk.0.bias", "(9,)", "(8,)")),
-    ({"heads.0.weight": None}, ("heads.0.weight", "missing")),
-    ({"heads.2.weight": torch.zeros(2)}, ("heads.2.weight", "does not have")),
-    ({"trunk.2.weight": torch.full((8, 8), torch.nan)}, ("trunk.2.weight", "NaN")),
-    ({"base_down.1": torch.full((2, 6), torch.inf).half()}, ("base_down.1", "infinite")),
-    ({"switch.bias": torch.zeros(2, dtype=torch.int64)}, ("switch.bias", "I64", "F16, F32")),
-    ({"switch.bias": torch.zeros(2, dtype=torch.bfloat16)}, ("switch.bias", "BF16", "F16, F32")),
-])
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        ({"trunk.0.bias": torch.zeros(9)}, ("trunk.0.bias", "(9,)", "(8,)")),
+        ({"heads.0.weight": None}, ("heads.0.weight", "missing")),
+        ({"heads.2.weight": torch.zeros(2)}, ("heads.2.weight", "does not have")),
+        ({"trunk.2.weight": torch.full((8, 8), torch.nan)}, ("trunk.2.weight", "NaN")),
+        ({"base_down.1": torch.full((2, 6), torch.inf).half()}, ("base_down.1", "infinite")),
+        ({"switch.bias": torch.zeros(2, dtype=torch.int64)}, ("switch.bias", "I64", "F16, F32")),
+        ({"switch.bias": torch.zeros(2, dtype=torch.bfloat16)}, ("switch.bias", "BF16", "F16, F32")),
+    ],
+)
 def test_wrong_tensors_are_refused(file, change, says):
     tensors = {**load_file(file), **change}
     rewrite(file, {k: v for k, v in tensors.items() if v is not None})
     refused(file, *says)
 
 
-@pytest.mark.parametrize("edit, says", [
-    (lambda h: h["switch.bias"].update(data_offsets=[0, 8]), ("does not fill its bytes",)),
-    (lambda h: h["switch.bias"].update(shape=[2.0]), ("cannot be read",)),
-    (lambda h: h["switch.bias"].update(dtype=["F32"]), ("cannot be read",)),
-    (lambda h: h["__metadata__"].update(author=3), ("no safetensors file",)),
-    (lambda h: h["__metadata__"].update(unhype="{"), ("metadata cannot be read",)),
-    (lambda h: h["__metadata__"].update(unhype="[1]"), ("metadata cannot be read", "not an object")),
-])
+@pytest.mark.parametrize(
+    "edit, says",
+    [
+        (lambda h: h["switch.bias"].update(data_offsets=[0, 8]), ("does not fill its bytes",)),
+        (lambda h: h["switch.bias"].update(shape=[2.0]), ("cannot be read",)),
+        (lambda h: h["switch.bias"].update(dtype=["F32"]), ("cannot be read",)),
+        (lambda h: h["__metadata__"].update(author=3), ("no safetensors file",)),
+        (lambda h: h["__metadata__"].update(unhype="{"), ("metadata cannot be read",)),
+        (lambda h: h["__metadata__"].update(unhype="[1]"), ("metadata cannot be read", "not an object")),
+    ],
+)
 def test_a_damaged_header_is_refused(file, edit, says):
     raw = file.read_bytes()
     length = struct.unpack("<Q", raw[:8])[0]
@@ -202,6 +220,7 @@ def test_a_damaged_header_is_refused(file, edit, says):
 
 
 # Writing
+
 
 def test_a_full_disk_leaves_the_former_file(file, monkeypatch):
     former = file.read_bytes()

@@ -15,7 +15,8 @@ often = settings(max_examples=200, deadline=None, database=None)
 SHAPE = Shape((Layer("a", 3, 2), Layer("b", 2, 3)), rank=1, steps=10, hidden=3, queries=1, pooled_dim=2, token_dim=2, concepts=1)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from([0, 1, 2, 10**9, 1 << 64, "F16"]),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=3), max_leaves=8,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
 )
 
 

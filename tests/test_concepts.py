@@ -10,23 +10,29 @@ PAIRS = [("cat", "apple"), ("old owl", "forest")]
 OTHERS = ["dog", "car", "egg"]
 
 
-@pytest.mark.parametrize("template, expected", [
-    ("a {}", ["a {}"]),
-    ("{red|blue} {}", ["red {}", "blue {}"]),
-    ("{a|b} {} {c|d|}", ["a {} c", "a {} d", "a {} ", "b {} c", "b {} d", "b {} "]),
-    ("a {} and {other}, {x|y}", ["a {} and {other}, x", "a {} and {other}, y"]),
-])
+@pytest.mark.parametrize(
+    "template, expected",
+    [
+        ("a {}", ["a {}"]),
+        ("{red|blue} {}", ["red {}", "blue {}"]),
+        ("{a|b} {} {c|d|}", ["a {} c", "a {} d", "a {} ", "b {} c", "b {} d", "b {} "]),
+        ("a {} and {other}, {x|y}", ["a {} and {other}, x", "a {} and {other}, y"]),
+    ],
+)
 def test_expand(template, expected):
     assert expand(template) == expected
 
 
-@pytest.mark.parametrize("template, concept, other, expected", [
-    ("a {}", "apple", "", "an apple"),
-    ("A {} and a {other}", "owl", "egg", "An owl and an egg"),
-    ("a {}", "cat", "", "a cat"),
-    ("a {other} near {}", "a cat", "dog", "a dog near a cat"),
-    ("banana {}", "old", "", "banana old"),
-])
+@pytest.mark.parametrize(
+    "template, concept, other, expected",
+    [
+        ("a {}", "apple", "", "an apple"),
+        ("A {} and a {other}", "owl", "egg", "An owl and an egg"),
+        ("a {}", "cat", "", "a cat"),
+        ("a {other} near {}", "a cat", "dog", "a dog near a cat"),
+        ("banana {}", "old", "", "banana old"),
+    ],
+)
 def test_fill(template, concept, other, expected):
     assert fill(template, concept, other) == expected
 

@@ -31,9 +31,16 @@ def test_no_pooled_output_is_refused_by_name():
         read_condition(torch.ones(1, T, D), None, "the positive conditioning")
 
 
-@pytest.mark.parametrize("tokens, pooled", [
-    ((T, D), (1, P)), ((2, T, D, 1), (2, P)), ((2, T, D), (P,)), ((2, T, D), (3, P)), ((1, T, D), (2, P)),
-])
+@pytest.mark.parametrize(
+    "tokens, pooled",
+    [
+        ((T, D), (1, P)),
+        ((2, T, D, 1), (2, P)),
+        ((2, T, D), (P,)),
+        ((2, T, D), (3, P)),
+        ((1, T, D), (2, P)),
+    ],
+)
 def test_shapes_that_do_not_belong_together_are_refused(tokens, pooled):
     with pytest.raises(ValueError) as error:
         read_condition(torch.ones(tokens), torch.ones(pooled), "erase_prompt")

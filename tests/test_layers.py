@@ -28,8 +28,10 @@ class UNet(nn.Module):
 
 
 TABLE = (
-    Layer("input_blocks.1.0.attn2.to_k", 6, 4), Layer("input_blocks.1.0.attn2.to_v", 6, 4),
-    Layer("middle_block.0.attn2.to_k", 6, 8), Layer("middle_block.0.attn2.to_v", 6, 8),
+    Layer("input_blocks.1.0.attn2.to_k", 6, 4),
+    Layer("input_blocks.1.0.attn2.to_v", 6, 4),
+    Layer("middle_block.0.attn2.to_k", 6, 8),
+    Layer("middle_block.0.attn2.to_v", 6, 8),
 )
 
 
@@ -78,13 +80,22 @@ def test_layers_that_fit_pass_also_when_they_are_a_part():
     check_layers(TABLE[2:], UNet(), SD1, "cat.safetensors")
 
 
-@pytest.mark.parametrize("wanted, model, says", [
-    (TABLE, UNet((4, 16)), ("2 of its 4 layers", "middle_block.0.attn2.to_k (8 x 6 in the file, 16 x 6 here)")),
-    ((TABLE[0], Layer("output_blocks.3.1.attn2.to_k", 6, 4)), UNet(),
-     ("1 of its 2 layers", "output_blocks.3.1.attn2.to_k (4 x 6 in the file, not in this model)")),
-    ((Layer("middle_block.0.attn1.to_k", 8, 8),), UNet(),
-     ("1 of its 1 layers", "middle_block.0.attn1.to_k (8 x 8 in the file, not in this model)")),
-])
+@pytest.mark.parametrize(
+    "wanted, model, says",
+    [
+        (TABLE, UNet((4, 16)), ("2 of its 4 layers", "middle_block.0.attn2.to_k (8 x 6 in the file, 16 x 6 here)")),
+        (
+            (TABLE[0], Layer("output_blocks.3.1.attn2.to_k", 6, 4)),
+            UNet(),
+            ("1 of its 2 layers", "output_blocks.3.1.attn2.to_k (4 x 6 in the file, not in this model)"),
+        ),
+        (
+            (Layer("middle_block.0.attn1.to_k", 8, 8),),
+            UNet(),
+            ("1 of its 1 layers", "middle_block.0.attn1.to_k (8 x 8 in the file, not in this model)"),
+        ),
+    ],
+)
 def test_layers_that_do_not_fit_are_refused(wanted, model, says):
     with pytest.raises(ValueError) as error:
         check_layers(wanted, model, SD1, "cat.safetensors")

@@ -27,9 +27,14 @@ def setup():
         model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 4)).requires_grad_(False)
         x = torch.randn(N, 1, 2, 2)
         batch = SimpleNamespace(
-            x=x, sigma=torch.ones(N), context=None, s=torch.tensor([2.0, 7.5, 10.0]), scale=torch.tensor([0.5, 1.0, 3.0]),
+            x=x,
+            sigma=torch.ones(N),
+            context=None,
+            s=torch.tensor([2.0, 7.5, 10.0]),
+            scale=torch.tensor([0.5, 1.0, 3.0]),
             condition=Condition(torch.randn(N, 3), torch.randn(N, 5, 4), torch.ones(N, 5, dtype=torch.bool)),
-            eps=model(x.flatten(1)).view(x.shape), eps_star=torch.randn(N, 1, 2, 2),
+            eps=model(x.flatten(1)).view(x.shape),
+            eps_star=torch.randn(N, 1, 2, 2),
         )
     finally:
         torch.set_default_dtype(torch.float32)
@@ -37,6 +42,7 @@ def setup():
     def predict(factors):
         with adapter(model, [Term(torch.arange(N), LAYERS, factors)], N):
             return model(x.flatten(1)).view(x.shape)
+
     return network, model, batch, predict
 
 
@@ -71,8 +77,13 @@ def test_task_loss_is_one_before_and_zero_after(setup):
 def test_retention_loss(setup):
     network, _, batch, _ = setup
     factors = network(batch.condition, batch.s)
-    rows = [sum(((numpy.array(f.down[n].tolist()) - numpy.array(base.tolist())) ** 2).sum() + (numpy.array(f.up[n].tolist()) ** 2).sum()
-                for f, base in zip(factors, network.base_down)) for n in range(N)]
+    rows = [
+        sum(
+            ((numpy.array(f.down[n].tolist()) - numpy.array(base.tolist())) ** 2).sum() + (numpy.array(f.up[n].tolist()) ** 2).sum()
+            for f, base in zip(factors, network.base_down)
+        )
+        for n in range(N)
+    ]
     torch.testing.assert_close(retention_loss(network, batch.condition, batch.s).item(), sum(rows) / N)
     assert retention_loss(network, batch.condition, torch.zeros(N, dtype=torch.float64)).item() == 0
 

@@ -31,7 +31,7 @@ def prompts(count: int, seed: int) -> tuple[Condition, torch.Tensor]:
         if (k := n % (K + 1)) < K:
             labels[n, k] = 1
             tokens[n, int(torch.randint(T - 3, (), generator=rng))] += 12 * torch.eye(D)[k]
-        tokens[n, T - int(torch.randint(3, (), generator=rng)):] = 0  # shorter than the longest
+        tokens[n, T - int(torch.randint(3, (), generator=rng)) :] = 0  # shorter than the longest
     return read_condition(tokens, torch.randn(count, P, generator=rng)), labels
 
 
@@ -75,6 +75,7 @@ def test_a_concept_without_held_out_prompts_cannot_be_calibrated(label, says):
 
 
 # The state of a training
+
 
 def training(config: Config):
     network = new_network()

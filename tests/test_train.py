@@ -14,12 +14,41 @@ from safetensors.torch import load_file
 from unhype.checkpoint import load_eraser
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = ("--pictures", "4", "--sampling-steps", "4", "--kept-steps", "2", "--iterations", "8", "--batch", "4", "--retain-batch", "32",
-         "--rank", "2", "--hidden", "16", "--save-every", "2", "--autocast", "none")
+SMALL = (
+    "--pictures",
+    "4",
+    "--sampling-steps",
+    "4",
+    "--kept-steps",
+    "2",
+    "--iterations",
+    "8",
+    "--batch",
+    "4",
+    "--retain-batch",
+    "32",
+    "--rank",
+    "2",
+    "--hidden",
+    "16",
+    "--save-every",
+    "2",
+    "--autocast",
+    "none",
+)
 
 
 def command(out, *extra):
-    return [sys.executable, str(ROOT / "trainer/train.py"), "--config", str(ROOT / "trainer/configs/demo_cat.yaml"), "--out", str(out), *SMALL, *extra]
+    return [
+        sys.executable,
+        str(ROOT / "trainer/train.py"),
+        "--config",
+        str(ROOT / "trainer/configs/demo_cat.yaml"),
+        "--out",
+        str(out),
+        *SMALL,
+        *extra,
+    ]
 
 
 def run(folder, *arguments):
@@ -45,7 +74,9 @@ def test_writes_eraser_log_previews_and_state(whole):
 
 def test_stopped_and_resumed_is_bit_equal(whole, tmp_path):
     out = tmp_path / "eraser.safetensors"
-    process = subprocess.Popen(command(out, "--preview-every", "0"), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command(out, "--preview-every", "0"), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     state = out.with_suffix(".state.safetensors")
     for _ in range(3000):
         if state.exists() or process.poll() is not None:
@@ -78,19 +109,43 @@ def test_killed_without_warning_is_resumable(whole, tmp_path):
 
 
 def test_command_line_alone_and_the_papers_objective(comfy, tmp_path):
-    arguments = [sys.executable, str(ROOT / "trainer/train.py"), "--base", "demo", "--erase", "cat -> forest", "--out", "new/cat.safetensors", *SMALL,
-                 "--objective", "trajectory", "--size", "64x64", "--pair-size", "128x64", "--retain", "dog", "pizza", "house", "--preview-every", "0"]
+    arguments = [
+        sys.executable,
+        str(ROOT / "trainer/train.py"),
+        "--base",
+        "demo",
+        "--erase",
+        "cat -> forest",
+        "--out",
+        "new/cat.safetensors",
+        *SMALL,
+        "--objective",
+        "trajectory",
+        "--size",
+        "64x64",
+        "--pair-size",
+        "128x64",
+        "--retain",
+        "dog",
+        "pizza",
+        "house",
+        "--preview-every",
+        "0",
+    ]
     done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert load_eraser(tmp_path / "new/cat.safetensors").training["objective"] == "trajectory"
 
 
-@pytest.mark.parametrize("arguments, text", [
-    (("--erase", "cat -> "), "target and a mapping concept"),
-    (("--retain", "cat"), "take it out of retain"),
-    (("--base", "nowhere.safetensors"), "no such file"),
-    (("--resume",), "start without --resume"),
-])
+@pytest.mark.parametrize(
+    "arguments, text",
+    [
+        (("--erase", "cat -> "), "target and a mapping concept"),
+        (("--retain", "cat"), "take it out of retain"),
+        (("--base", "nowhere.safetensors"), "no such file"),
+        (("--resume",), "start without --resume"),
+    ],
+)
 def test_bad_input_is_one_line_that_says_what_to_do(comfy, tmp_path, arguments, text):
     done = run(tmp_path, tmp_path / "x.safetensors", *arguments)
     assert done.returncode == 1 and "Traceback" not in done.stderr

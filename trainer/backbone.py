@@ -101,8 +101,18 @@ class Backbone:
 
         return comfy.samplers.calculate_sigmas(self.model.get_model_object("model_sampling"), "normal", steps)
 
-    def sample(self, positive, negative, size: tuple[int, int], seed: int, steps: int, cfg: float, model=None,
-               keep: list[int] | None = None, noise=None):
+    def sample(
+        self,
+        positive,
+        negative,
+        size: tuple[int, int],
+        seed: int,
+        steps: int,
+        cfg: float,
+        model=None,
+        keep: list[int] | None = None,
+        noise=None,
+    ):
         """Latents (N, C, H/8, W/8) by Euler's method, as a KSampler with the "normal" schedule makes them.
 
         Args:
@@ -126,8 +136,17 @@ class Backbone:
                 kept.append((x.detach().clone(), float(sigmas[step])))
 
         latents = comfy.sample.sample_custom(
-            model, noise, cfg, comfy.samplers.sampler_object("euler"), sigmas, positive, negative, empty,
-            callback=callback, disable_pbar=True, seed=seed,
+            model,
+            noise,
+            cfg,
+            comfy.samplers.sampler_object("euler"),
+            sigmas,
+            positive,
+            negative,
+            empty,
+            callback=callback,
+            disable_pbar=True,
+            seed=seed,
         )
         return latents if keep is None else kept
 
@@ -170,5 +189,3 @@ def load_backbone(base: str) -> Backbone:
     comfy.model_management.load_models_gpu([backbone.model], force_full_load=True)
     backbone.diffusion_model.requires_grad_(False)
     return backbone
-
-

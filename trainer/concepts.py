@@ -6,24 +6,37 @@ import re
 from dataclasses import dataclass
 
 TEMPLATES = (
-    "a photo of a {}", "a picture of a {}", "a {}", "a {} in the park", "a close-up photo of a {}", "a painting of a {}",
-    "an oil painting of a {}", "a sketch of a {}", "a {} during sunset", "a black and white photo of a {}",
-    "a 3d render of a {}", "a {} at home, highly detailed", "a photo of a {} and a {other}", "a {other} next to a {}",
+    "a photo of a {}",
+    "a picture of a {}",
+    "a {}",
+    "a {} in the park",
+    "a close-up photo of a {}",
+    "a painting of a {}",
+    "an oil painting of a {}",
+    "a sketch of a {}",
+    "a {} during sunset",
+    "a black and white photo of a {}",
+    "a 3d render of a {}",
+    "a {} at home, highly detailed",
+    "a photo of a {} and a {other}",
+    "a {other} next to a {}",
 )
 
 # What a model must keep when its user names nothing else: near and far neighbours of what people erase.
 RETAIN = (
-    "dog", "wolf", "fox", "lion", "tiger", "rabbit", "horse", "cow", "sheep", "pig", "bear", "elephant", "monkey", "mouse",
-    "bird", "eagle", "owl", "duck", "frog", "snake", "turtle", "fish", "shark", "whale", "butterfly", "bee", "spider",
-    "man", "woman", "child", "old man", "king", "nurse", "soldier", "astronaut", "chef", "dancer", "robot", "statue",
-    "car", "truck", "bus", "train", "bicycle", "motorcycle", "airplane", "helicopter", "boat", "ship", "rocket",
-    "house", "castle", "church", "bridge", "tower", "street", "city", "village", "kitchen", "library", "garden",
-    "forest", "tree", "flower", "rose", "mushroom", "mountain", "river", "lake", "beach", "desert", "waterfall", "island",
-    "sky", "cloud", "moon", "sun", "star", "rainbow", "snow", "storm", "fire", "field", "meadow", "cave",
-    "apple", "banana", "bread", "cake", "pizza", "burger", "cheese", "egg", "coffee", "tea", "wine bottle",
-    "chair", "table", "sofa", "bed", "lamp", "clock", "mirror", "window", "door", "book", "pencil", "camera", "phone",
-    "laptop", "guitar", "piano", "violin", "drum", "ball", "hat", "shoe", "dress", "shirt", "umbrella", "backpack",
-    "sword", "crown", "ring", "mask", "candle", "balloon", "gift box", "painting", "vase", "teapot", "toy", "kite",
+    """
+dog, wolf, fox, lion, tiger, rabbit, horse, cow, sheep, pig, bear, elephant, monkey, mouse, bird, eagle, owl, duck,
+frog, snake, turtle, fish, shark, whale, butterfly, bee, spider, man, woman, child, old man, king, nurse, soldier,
+astronaut, chef, dancer, robot, statue, car, truck, bus, train, bicycle, motorcycle, airplane, helicopter, boat,
+ship, rocket, house, castle, church, bridge, tower, street, city, village, kitchen, library, garden, forest, tree,
+flower, rose, mushroom, mountain, river, lake, beach, desert, waterfall, island, sky, cloud, moon, sun, star,
+rainbow, snow, storm, fire, field, meadow, cave, apple, banana, bread, cake, pizza, burger, cheese, egg, coffee,
+tea, wine bottle, chair, table, sofa, bed, lamp, clock, mirror, window, door, book, pencil, camera, phone, laptop,
+guitar, piano, violin, drum, ball, hat, shoe, dress, shirt, umbrella, backpack, sword, crown, ring, mask, candle,
+balloon, gift box, painting, vase, teapot, toy, kite
+""".strip()
+    .replace("\n", " ")
+    .split(", ")
 )
 
 

@@ -67,13 +67,28 @@ class Config:
         return json.dumps(asdict(self), sort_keys=True)
 
 
-POSITIVE = ("pictures", "sampling_steps", "kept_steps", "rank", "hidden", "queries", "steps", "iterations", "batch",
-            "learning_rate", "retain_batch", "eta", "save_every", "cfg")
+POSITIVE = (
+    "pictures",
+    "sampling_steps",
+    "kept_steps",
+    "rank",
+    "hidden",
+    "queries",
+    "steps",
+    "iterations",
+    "batch",
+    "learning_rate",
+    "retain_batch",
+    "eta",
+    "save_every",
+    "cfg",
+)
 CHOICES = {"objective": ("direct", "trajectory"), "autocast": ("none", "bf16")}
 
 
 def check(config: Config, source: str) -> Config:
     """Raise ConfigError, naming source and field, unless the settings make sense together."""
+
     def wrong(name, found, expected):
         raise ConfigError(f"{source}: {name} is {found!r}, expected {expected}")
 
@@ -145,7 +160,12 @@ def from_mapping(values: dict, source: str) -> Config:
             near = difflib.get_close_matches(str(key), known, 1)
             hint = f"did you mean {near[0]}?" if near else f"known settings: {', '.join(known)}"
             raise ConfigError(f"{source}: unknown setting {key!r}; {hint}")
-    return check(Config(**values), source)
+    config = Config(**values)
+    if "retain" not in values and all(isinstance(e, str) for e in config.erase):
+        # The built-in list stands for "everything else": what is erased is simply not part of it.
+        erased = {word for target, *_ in (e.split("->") for e in config.erase) for word in target.lower().split()}
+        config.retain = [name for name in config.retain if not erased & set(name.split())]
+    return check(config, source)
 
 
 def read_yaml(path: str | Path) -> dict:

@@ -58,10 +58,16 @@ def figures(sets: dict, drawn: dict[str, Drawn], base: dict[str, Drawn], noun: s
         "heldout_words_top1": top1(drawn["heldout_words"], sets["heldout_words"], noun),
         "others_top1": top1(drawn["others"], sets["others"]),
         "others_top1_base": top1(base["others"], sets["others"]),
-        "pair_erased_gone": share(gone), "pair_other_kept": share(kept),
-        "n": {"erased_top1": drawn["erased"].scores[..., 0].numel(), "heldout_words_top1": drawn["heldout_words"].scores[..., 0].numel(),
-              "others_top1": drawn["others"].scores[..., 0].numel(), "others_top1_base": base["others"].scores[..., 0].numel(),
-              "pair_erased_gone": int(both.sum()), "pair_other_kept": int(both.sum())},
+        "pair_erased_gone": share(gone),
+        "pair_other_kept": share(kept),
+        "n": {
+            "erased_top1": drawn["erased"].scores[..., 0].numel(),
+            "heldout_words_top1": drawn["heldout_words"].scores[..., 0].numel(),
+            "others_top1": drawn["others"].scores[..., 0].numel(),
+            "others_top1_base": base["others"].scores[..., 0].numel(),
+            "pair_erased_gone": int(both.sum()),
+            "pair_other_kept": int(both.sum()),
+        },
     }
 
 
@@ -87,7 +93,8 @@ def judge_base(backbone, eraser, config, judge) -> dict:
     for i, p in enumerate(sets["words"]):
         by_noun.setdefault(p.nouns[0], []).append((words.scores[i].argmax(-1) == NOUNS.index(p.nouns[0])).float().mean())
     return {
-        "single_top1": top1(words, sets["words"]), "pair_both_top1": both.float().mean().item(),
+        "single_top1": top1(words, sets["words"]),
+        "pair_both_top1": both.float().mean().item(),
         "pair_both_present": (present(pairs, sets["pairs"], 0) & present(pairs, sets["pairs"], 1)).float().mean().item(),
         "n": {"single_top1": words.scores[..., 0].numel(), "pair_both_top1": both.numel(), "pair_both_present": both.numel()},
         "single_top1_per_noun": {noun: torch.stack(v).mean().item() for noun, v in by_noun.items()},
@@ -103,8 +110,12 @@ def evaluate(config, seeds: int, arms_wanted: list[str] | None = None, progress=
     backbone = host.load_backbone(config.base)
     eraser = load_eraser(config.out)
     noun, judge = eraser.concepts[0].name, load_judge()
-    sets = {"erased": prompts.erased_prompts(noun), "heldout_words": prompts.heldout_word_prompts(noun),
-            "others": prompts.other_prompts(noun), "pairs": prompts.pair_prompts(noun)}
+    sets = {
+        "erased": prompts.erased_prompts(noun),
+        "heldout_words": prompts.heldout_word_prompts(noun),
+        "others": prompts.other_prompts(noun),
+        "pairs": prompts.pair_prompts(noun),
+    }
     studio = Studio(backbone, eraser, config, judge, sets, seeds)
     folder = Path(config.out).parent
     grid.write_grid(backbone, eraser, config, noun, folder / "grid.png")
@@ -115,8 +126,12 @@ def evaluate(config, seeds: int, arms_wanted: list[str] | None = None, progress=
     mine = {name: studio.draw(name, ours, False, False) for name in sets}
     progress("training the ordinary LoRA")
     data = Data(config, backbone, progress)
-    arms = [ours, Arm("lora", controls.train_lora(config, backbone, data, eraser.network.shape)),
-            Arm("static", controls.static_mean(eraser.network, data.conditions[0])), Arm("shuffled", eraser.network, shuffle=True)]
+    arms = [
+        ours,
+        Arm("lora", controls.train_lora(config, backbone, data, eraser.network.shape)),
+        Arm("static", controls.static_mean(eraser.network, data.conditions[0])),
+        Arm("shuffled", eraser.network, shuffle=True),
+    ]
     forced, switched = {}, {}
     for arm in arms:
         progress(f"judging {arm.name}, {time.time() - started:.0f} s")
@@ -124,29 +139,52 @@ def evaluate(config, seeds: int, arms_wanted: list[str] | None = None, progress=
         if arm is not ours:
             switched[arm.name] = figures(sets, {name: studio.draw(name, arm, False, True) for name in sets}, base, noun)
 
-    same = [bool((mine["others"].latents[i, s] == base["others"].latents[i, s]).all()) for i in range(len(sets["others"])) for s in range(seeds)]
+    same = [
+        bool((mine["others"].latents[i, s] == base["others"].latents[i, s]).all()) for i in range(len(sets["others"])) for s in range(seeds)
+    ]
     with safe_open(WEIGHTS, framework="pt") as file:
         judged = {k: float(v) for k, v in file.metadata().items()}
     fired = {name: eraser.network.fires(studio.text[name].condition()).float().mean().item() for name in sets}
     result = figures(sets, mine, base, noun)
     report = {
-        "base": judge_base(backbone, eraser, config, judge), "judge": judged,
-        "eraser": result | {
-            "safe_bit_identical": sum(same) / len(same), **eraser.metrics, "file_mb": Path(config.out).stat().st_size / 1e6,
-            "fired": fired, "calibration": eraser.concepts[0].calibration, "per_noun": per_noun(sets, mine, base),
+        "base": judge_base(backbone, eraser, config, judge),
+        "judge": judged,
+        "eraser": result
+        | {
+            "safe_bit_identical": sum(same) / len(same),
+            **eraser.metrics,
+            "file_mb": Path(config.out).stat().st_size / 1e6,
+            "fired": fired,
+            "calibration": eraser.concepts[0].calibration,
+            "per_noun": per_noun(sets, mine, base),
         },
-        "controls": {"none": figures(sets, base, base, noun), "lora": forced["lora"], "lora_switched": switched["lora"],
-                     "static": switched["static"], "shuffled": switched["shuffled"]},
+        "controls": {
+            "none": figures(sets, base, base, noun),
+            "lora": forced["lora"],
+            "lora_switched": switched["lora"],
+            "static": switched["static"],
+            "shuffled": switched["shuffled"],
+        },
         "forced": forced,
     }
     report["eraser"]["n"]["safe_bit_identical"] = len(same)
     lead = report["eraser"]["others_top1"] - report["controls"]["lora_switched"]["others_top1"]
     report["remarks"] = [
         f"Behind the same switch the ordinary LoRA and the eraser differ by {100 * lead:.1f} points on the other nouns"
-        + (": a tie, since where the switch is off both are the base model. They differ where it is on (pairs), and forced on." if abs(lead) < 0.005 else "."),
+        + (
+            ": a tie, since where the switch is off both are the base model. They differ where it is on (pairs), and forced on."
+            if abs(lead) < 0.005
+            else "."
+        ),
     ]
-    report |= {"concept": noun, "seed": FIRST_SEED, "seeds": seeds, "prompts": {name: [p.text for p in ps] for name, ps in sets.items()},
-               "seconds": round(time.time() - started), "versions": versions()}
+    report |= {
+        "concept": noun,
+        "seed": FIRST_SEED,
+        "seeds": seeds,
+        "prompts": {name: [p.text for p in ps] for name, ps in sets.items()},
+        "seconds": round(time.time() - started),
+        "versions": versions(),
+    }
     return report
 
 
@@ -154,20 +192,34 @@ def versions() -> dict:
     import comfyui_version
     import safetensors
 
-    return {"python": platform.python_version(), "torch": torch.__version__, "safetensors": safetensors.__version__,
-            "comfyui": comfyui_version.__version__, "platform": platform.platform()}
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "safetensors": safetensors.__version__,
+        "comfyui": comfyui_version.__version__,
+        "platform": platform.platform(),
+    }
 
 
 def table(report: dict) -> str:
     """The report's figures in percent, a line per arm."""
     keys = ("erased_top1", "heldout_words_top1", "others_top1", "pair_erased_gone", "pair_other_kept")
     lines = [f"{'':22}" + "".join(f"{k:>20}" for k in keys)]
-    rows = {"eraser": report["eraser"], **{f"{k}": v for k, v in report["controls"].items()}, **{f"{k} (forced)": v for k, v in report["forced"].items()}}
+    rows = {
+        "eraser": report["eraser"],
+        **{f"{k}": v for k, v in report["controls"].items()},
+        **{f"{k} (forced)": v for k, v in report["forced"].items()},
+    }
     for name, row in rows.items():
         lines.append(f"{name:22}" + "".join(f"{100 * row[k]:19.1f}%" if row[k] is not None else f"{'-':>20}" for k in keys))
     base, own = report["base"], report["eraser"]
-    lines.append(f"base: {100 * base['single_top1']:.1f} % of single nouns, {100 * base['pair_both_top1']:.1f} % of pairs; judge on OpenMoji {100 * report['judge']['openmoji_top1']:.1f} %")
-    lines.append(f"safe pictures bit-identical: {100 * own['safe_bit_identical']:.1f} %; trained in {own['train_seconds']} s, {own['peak_mb']} MB, file {own['file_mb']:.1f} MB")
+    percent = lambda x: f"{100 * x:.1f} %"
+    lines += [
+        f"base: {percent(base['single_top1'])} of single nouns, {percent(base['pair_both_top1'])} of pairs; "
+        f"judge on OpenMoji {percent(report['judge']['openmoji_top1'])}",
+        f"safe pictures bit-identical: {percent(own['safe_bit_identical'])}; "
+        f"trained in {own['train_seconds']} s, {own['peak_mb']} MB, file {own['file_mb']:.1f} MB",
+    ]
     return "\n".join(lines)
 
 

@@ -23,7 +23,10 @@ def strip(backbone, eraser, config, judged, size, seed):
     fires = eraser.network.fires(text.condition()).nonzero().flatten()
     factors = at_strength(eraser.network, text.condition().rows(fires), 1.0) if len(fires) else []
     models = [backbone.model, adapted_sampling(backbone, eraser.network.shape.layers, fires, factors)]
-    return [backbone.decode(backbone.sample(text.conditioning(), negative.conditioning(), size, seed, config.sampling_steps, config.cfg, m)) for m in models]
+    return [
+        backbone.decode(backbone.sample(text.conditioning(), negative.conditioning(), size, seed, config.sampling_steps, config.cfg, m))
+        for m in models
+    ]
 
 
 @torch.inference_mode()
@@ -31,8 +34,17 @@ def write_grid(backbone, eraser, config, noun: str, path: Path, seed: int = 1) -
     """Four rows: single nouns without and with the eraser, pairs without and with it; words above the pictures."""
     words = [(w, noun) for w in _NOUNS[noun][1]] + [(n, n) for n in ("dog", "bear", "pizza", "car", "ghost") if n != noun]
     singles = [prompts.held_out(i, w) for i, w in enumerate(words)]
-    pairs = [prompts.held_out(i, *p) for i, p in enumerate([((noun, noun), ("pizza", "pizza")), (("car", "car"), (noun, noun)),
-                                                            (("dog", "dog"), ("apple", "apple")), (("book", "book"), ("frog", "frog"))])]
+    pairs = [
+        prompts.held_out(i, *p)
+        for i, p in enumerate(
+            [
+                ((noun, noun), ("pizza", "pizza")),
+                (("car", "car"), (noun, noun)),
+                (("dog", "dog"), ("apple", "apple")),
+                (("book", "book"), ("frog", "frog")),
+            ]
+        )
+    ]
     font = ImageFont.load_default(14)
     rows = []
     for judged, size in ((singles, config.size_of(False)), (pairs, config.size_of(True))):

@@ -8,7 +8,7 @@ from unhype.hypernetwork import Factors
 def guided_target(eps_mapping, eps_target, guidance: float):
     """What the adapted model is asked to predict for a target prompt (ESD, UnGuide, UnHype).
 
-        eps* = eps(z_t, t, c_m) - gamma * (eps(z_t, t, c) - eps(z_t, t, c_m))
+    eps* = eps(z_t, t, c_m) - gamma * (eps(z_t, t, c) - eps(z_t, t, c_m))
     """
     return eps_mapping - guidance * (eps_target - eps_mapping)
 
@@ -36,7 +36,7 @@ def squared_distance(a: list[Factors], b: list[Factors]):
 def retention_loss(network, condition, s):
     """The adapter of retain prompts stays the zero adapter.
 
-        L_retain = E || H(c_retain, s) - H(c_retain, 0) ||^2
+    L_retain = E || H(c_retain, s) - H(c_retain, 0) ||^2
     """
     return squared_distance(network(condition, s), network(condition, torch.zeros_like(s))).mean()
 

@@ -45,14 +45,18 @@ def picture_grid(pictures: torch.Tensor, columns: int) -> Image.Image:
 def write_preview(backbone: Backbone, network, config: Config, targets, retain, iteration: int) -> Path:
     """One PNG: a row per strength (none, half, full), erased prompts on the left, kept ones on the right."""
     spread = lambda prompts: [prompts[i * len(prompts) // ROWS] for i in range(min(ROWS, len(prompts)))]
-    texts = [t.prompt.text for t in spread([t for t in targets if not t.prompt.pair])] + [p.text for p in spread([p for p in retain if not p.pair])]
+    texts = [t.prompt.text for t in spread([t for t in targets if not t.prompt.pair])] + [
+        p.text for p in spread([p for p in retain if not p.pair])
+    ]
     text = backbone.encode(texts)
     empty = backbone.encode([""])
     negative = Text(empty.tokens.expand(len(texts), -1, -1), empty.pooled.expand(len(texts), -1))
     shown = []
     for strength in SHOWN:
         model = adapted_sampling(backbone, network.shape.layers, torch.arange(len(texts)), at_strength(network, text.condition(), strength))
-        latents = backbone.sample(text.conditioning(), negative.conditioning(), config.size_of(False), config.seed, config.sampling_steps, config.cfg, model)
+        latents = backbone.sample(
+            text.conditioning(), negative.conditioning(), config.size_of(False), config.seed, config.sampling_steps, config.cfg, model
+        )
         shown.append(backbone.decode(latents))
     path = Path(config.out).with_suffix(".previews") / f"{iteration:06d}.png"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,21 @@ from .config import Config
 from .objectives import guided_target
 
 # What the samples depend on; another value of one of these makes another cache.
-DEPENDS = ("base", "erase", "templates", "retain", "size", "pair_size", "pictures", "sampling_steps", "cfg", "kept_steps", "guidance", "seed", "autocast")
+DEPENDS = (
+    "base",
+    "erase",
+    "templates",
+    "retain",
+    "size",
+    "pair_size",
+    "pictures",
+    "sampling_steps",
+    "cfg",
+    "kept_steps",
+    "guidance",
+    "seed",
+    "autocast",
+)
 SMALLEST_LEVEL = 0.1
 
 
@@ -53,15 +67,25 @@ class Samples:
         s = torch.rand(size, generator=rng) * total_steps
         s[torch.rand(size, generator=rng) < 0.5] = total_steps
         which = int(torch.randint(len(conditions), (), generator=rng))
-        return Batch(self.x[rows], self.sigma[rows], text.tokens[prompts], conditions[which].rows(prompts), s,
-                     self.eps[rows], self.eps_star[rows], self.scale[rows])
+        return Batch(
+            self.x[rows],
+            self.sigma[rows],
+            text.tokens[prompts],
+            conditions[which].rows(prompts),
+            s,
+            self.eps[rows],
+            self.eps_star[rows],
+            self.scale[rows],
+        )
 
 
 def cache_key(config: Config) -> str:
     return hashlib.sha256(repr([getattr(config, name) for name in DEPENDS]).encode()).hexdigest()
 
 
-def cached_samples(backbone: Backbone, config: Config, targets: list[Target], text: Text, mapped: Text, path: Path, progress) -> list[Samples]:
+def cached_samples(
+    backbone: Backbone, config: Config, targets: list[Target], text: Text, mapped: Text, path: Path, progress
+) -> list[Samples]:
     """The samples of both picture sizes, from the cache file at `path` where it was made with the same settings."""
     from safetensors import safe_open
 
@@ -75,8 +99,11 @@ def cached_samples(backbone: Backbone, config: Config, targets: list[Target], te
                 return [Samples(*(tensors[f"{i}.{name}"] for name in names)) for i in range(len(tensors) // len(names))]
         except Exception as error:  # a cache that cannot be read is only made again
             progress(f"cache {path} is not usable ({error}), sampling again")
-    made = [draw_samples(backbone, config, [i for i, t in enumerate(targets) if t.prompt.pair == pair], pair, text, mapped, progress)
-            for pair in (False, True) if any(t.prompt.pair == pair for t in targets)]
+    made = [
+        draw_samples(backbone, config, [i for i, t in enumerate(targets) if t.prompt.pair == pair], pair, text, mapped, progress)
+        for pair in (False, True)
+        if any(t.prompt.pair == pair for t in targets)
+    ]
     write_atomically({f"{i}.{name}": getattr(s, name).contiguous() for i, s in enumerate(made) for name in names}, path, {"key": key})
     return made
 
@@ -94,8 +121,15 @@ def draw_samples(backbone: Backbone, config: Config, prompts: list[int], pair: b
         rows = order[start : start + config.batch]
         progress(f"sampling {'pairs' if pair else 'pictures'}: {start + len(rows)} of {count}")
         negative = Text(empty.tokens.expand(len(rows), -1, -1), empty.pooled.expand(len(rows), -1))
-        kept = backbone.sample(text.rows(rows).conditioning(), negative.conditioning(), config.size_of(pair),
-                               config.seed + start, config.sampling_steps, config.cfg, keep=keep)
+        kept = backbone.sample(
+            text.rows(rows).conditioning(),
+            negative.conditioning(),
+            config.size_of(pair),
+            config.seed + start,
+            config.sampling_steps,
+            config.cfg,
+            keep=keep,
+        )
         for x, sigma in kept:
             sigmas = torch.full((len(rows),), sigma)
             with torch.autocast(x.device.type, torch.bfloat16, enabled=config.autocast == "bf16"):

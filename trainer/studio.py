@@ -73,12 +73,22 @@ class Studio:
             for start in range(0, len(chosen), BATCH):
                 rows = chosen[start : start + BATCH]
                 acting = fires[rows].nonzero().flatten()
-                picked = [f._replace(down=f.down[pair_of[rows[acting]]], up=f.up[pair_of[rows[acting]]]) for f in factors] if len(acting) else []
+                picked = (
+                    [f._replace(down=f.down[pair_of[rows[acting]]], up=f.up[pair_of[rows[acting]]]) for f in factors] if len(acting) else []
+                )
                 model = adapted_sampling(self.backbone, network.shape.layers, acting, picked)
                 negative = Text(empty.tokens.expand(len(rows), -1, -1), empty.pooled.expand(len(rows), -1))
                 noise = torch.stack([self.backbone.noise(size, FIRST_SEED + 1000 * seed + int(r)) for r in rows])
-                drawn = self.backbone.sample(text.rows(rows).conditioning(), negative.conditioning(), size, FIRST_SEED + seed,
-                                             self.config.sampling_steps, self.config.cfg, model, noise=noise)
+                drawn = self.backbone.sample(
+                    text.rows(rows).conditioning(),
+                    negative.conditioning(),
+                    size,
+                    FIRST_SEED + seed,
+                    self.config.sampling_steps,
+                    self.config.cfg,
+                    model,
+                    noise=noise,
+                )
                 if latents is None:
                     latents = torch.zeros(len(prompts), self.seeds, *drawn.shape[1:])
                 latents[rows, seed] = drawn

@@ -40,14 +40,22 @@ def calibrate(network: Hypernetwork, conditions: Condition, labels: torch.Tensor
         target, safe = scores[labels[:, k] > 0.5, k], scores[labels[:, k] <= 0.5, k]
         if not len(target) or not len(safe):
             raise ValueError(
-                f"the switch of concept {k + 1} cannot be calibrated: of the held-out prompts {len(target)} name it and {len(safe)} do not, "
+                f"the switch of concept {k + 1} cannot be calibrated: "
+                f"of the held-out prompts {len(target)} name it and {len(safe)} do not, "
                 "expected some of each; give more templates or more retain concepts"
             )
         low, high = target.min().item(), safe.max().item()
         threshold = high + MARGIN * (low - high)
         network.switch.threshold[k] = threshold
-        report.append({
-            "threshold": threshold, "lowest_target": low, "highest_safe": high, "targets": len(target), "safe": len(safe),
-            "misses": (target <= threshold).float().mean().item(), "false_alarms": (safe > threshold).float().mean().item(),
-        })
+        report.append(
+            {
+                "threshold": threshold,
+                "lowest_target": low,
+                "highest_safe": high,
+                "targets": len(target),
+                "safe": len(safe),
+                "misses": (target <= threshold).float().mean().item(),
+                "false_alarms": (safe > threshold).float().mean().item(),
+            }
+        )
     return report

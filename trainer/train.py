@@ -35,7 +35,7 @@ from unhype.layers import family_of, layer_table
 
 WARMUP, DECAY = 0.05, 0.4  # shares of the iterations in which the learning rate rises, and falls to zero
 CLIP = 1.0  # gradient norm
-HELD_OUT = 5  # every fifth retain concept and template goes to the switch's calibration instead of its fit
+HELD_OUT = 5  # every fifth prompt of a kind goes to the switch's calibration instead of its fit
 
 
 class Diverged(RuntimeError):
@@ -48,7 +48,9 @@ class Data:
     def __init__(self, config: Config, backbone: host.Backbone, progress=print):
         mappings = [m for _, m in config.pairs()]
         self.targets = concepts.target_prompts(config.pairs(), config.templates, config.retain, max(16, config.pictures // 2), config.seed)
-        self.retain = concepts.retain_prompts(config.retain, mappings, config.templates, config.retain_prompts, 2 * len(config.retain), config.seed)
+        self.retain = concepts.retain_prompts(
+            config.retain, mappings, config.templates, config.retain_prompts, 2 * len(config.retain), config.seed
+        )
         texts = [t.prompt.text for t in self.targets]
         progress(f"encoding {2 * len(texts) + len(self.retain)} prompts")
         self.text = backbone.encode(texts)
@@ -73,10 +75,18 @@ def new_network(config: Config, backbone: host.Backbone, data: Data) -> tuple[Hy
     family = family_of(backbone.diffusion_model)
     seen = stack_conditions([*data.conditions, *data.retain_conditions])
     torch.manual_seed(config.seed)
-    network = Hypernetwork(Shape(
-        layer_table(backbone.diffusion_model, family), config.rank, config.steps, config.hidden, config.queries,
-        seen.pooled.shape[1], seen.tokens.shape[2], len(config.erase),
-    ))
+    network = Hypernetwork(
+        Shape(
+            layer_table(backbone.diffusion_model, family),
+            config.rank,
+            config.steps,
+            config.hidden,
+            config.queries,
+            seen.pooled.shape[1],
+            seen.tokens.shape[2],
+            len(config.erase),
+        )
+    )
     network.standardise.fit(seen)
     return network, family.name
 
@@ -85,7 +95,10 @@ def fit_switch(config: Config, network: Hypernetwork, data: Data) -> list[dict]:
     """Fit the switch on four fifths of the prompts and calibrate it on the rest; returns a report per concept."""
     both = stack_conditions([stack_conditions([t, r]) for t, r in zip(data.conditions, data.retain_conditions)])
     labels = data.labels(len(config.erase)).repeat(len(config.clip_skips), 1)
-    held_out = torch.arange(len(labels)) % HELD_OUT == HELD_OUT - 1
+    held_out = torch.zeros(len(labels), dtype=torch.bool)
+    for group in [*labels.T > 0.5, labels.sum(1) == 0]:
+        rows = group.nonzero().flatten()
+        held_out[rows[HELD_OUT - 1 :: HELD_OUT] if len(rows) >= HELD_OUT else rows[-1:]] = True
     switch.fit_switch(network, both.rows(~held_out), labels[~held_out], config.seed)
     network.switch.requires_grad_(False)
     return switch.calibrate(network, both.rows(held_out), labels[held_out])
@@ -122,7 +135,9 @@ def training_step(network, backbone, config: Config, data: Data, optimizer, rng,
         loss = loss + config.retain_weight * retain
         losses["retain"] = retain.item()
     if not loss.isfinite() or losses["task"] > 1e3:
-        raise Diverged(f"the training diverged at iteration {iteration} (task loss {losses['task']:.3g}): lower learning_rate, guidance or eta")
+        raise Diverged(
+            f"the training diverged at iteration {iteration} (task loss {losses['task']:.3g}): lower learning_rate, guidance or eta"
+        )
     for group in optimizer.param_groups:
         group["lr"] = rate(config, iteration)
     optimizer.zero_grad(set_to_none=True)
@@ -146,8 +161,10 @@ def train(config: Config, backbone: host.Backbone, resume: bool = False, importe
     eraser = Eraser(network, family, names, asdict(config), source=out.name)
     for concept, calibration in zip(names, fit_switch(config, network, data)):
         concept.calibration = calibration
-        progress(f"switch for {concept.name!r}: threshold {calibration['threshold']:.2f} between safe prompts up to "
-                 f"{calibration['highest_safe']:.2f} and targets from {calibration['lowest_target']:.2f}")
+        progress(
+            f"switch for {concept.name!r}: threshold {calibration['threshold']:.2f} between safe prompts up to "
+            f"{calibration['highest_safe']:.2f} and targets from {calibration['lowest_target']:.2f}"
+        )
     optimizer = new_optimizer(network, config)
     rng = torch.Generator().manual_seed(config.seed)
     done = state.load_state(config, network, optimizer, rng) if resume else 0
@@ -160,7 +177,10 @@ def train(config: Config, backbone: host.Backbone, resume: bool = False, importe
             done = iteration + 1
             bar.set_postfix({k: f"{v:.3f}" for k, v in losses.items()}, refresh=False)
             bar.update()
-            log.write(json.dumps({"iteration": done, **{k: round(v, 6) for k, v in losses.items()}, "seconds": round(time.time() - STARTED, 1)}) + "\n")
+            log.write(
+                json.dumps({"iteration": done, **{k: round(v, 6) for k, v in losses.items()}, "seconds": round(time.time() - STARTED, 1)})
+                + "\n"
+            )
             if done % config.save_every == 0 and done < config.iterations:
                 state.save_state(config, done, network, optimizer, rng)
                 log.flush()
@@ -173,11 +193,17 @@ def train(config: Config, backbone: host.Backbone, resume: bool = False, importe
         state.save_state(config, done, network, optimizer, rng)
         bar.close()
         log.close()
-    eraser.metrics = {"train_seconds": round(time.time() - STARTED - imported, 1), "host_import_seconds": round(imported, 1), "peak_mb": peak_mb()}
+    eraser.metrics = {
+        "train_seconds": round(time.time() - STARTED - imported, 1),
+        "host_import_seconds": round(imported, 1),
+        "peak_mb": peak_mb(),
+    }
     save_eraser(eraser, out)
     if config.preview_every:
         previews.write_preview(backbone, network, config, data.targets, data.retain, done)
-    progress(f"saved {out} ({out.stat().st_size / 1e6:.1f} MB) after {eraser.metrics['train_seconds']} s, at most {eraser.metrics['peak_mb']} MB")
+    progress(
+        f"saved {out} ({out.stat().st_size / 1e6:.1f} MB) after {eraser.metrics['train_seconds']} s, at most {eraser.metrics['peak_mb']} MB"
+    )
     return eraser
 
 

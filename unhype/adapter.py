@@ -59,6 +59,7 @@ def adapter(diffusion_model: nn.Module, terms: list[Term], batch: int):
                 output = output + change if rows is None else output.index_add(0, rows, change)
             called.add(name)
             return output
+
         return add
 
     try:

@@ -56,9 +56,13 @@ class Eraser:
 
     def describe(self) -> dict:
         return {
-            "format_version": FORMAT_VERSION, "condition_version": condition.VERSION, "family": self.family,
-            "shape": asdict(self.network.shape), "concepts": [asdict(c) for c in self.concepts],
-            "training": self.training, "metrics": self.metrics,
+            "format_version": FORMAT_VERSION,
+            "condition_version": condition.VERSION,
+            "family": self.family,
+            "shape": asdict(self.network.shape),
+            "concepts": [asdict(c) for c in self.concepts],
+            "training": self.training,
+            "metrics": self.metrics,
         }
 
 
@@ -104,7 +108,10 @@ def load_eraser(path: str | Path) -> Eraser:
         raise CheckpointError(f"{path} is no safetensors file: {error}. The file is damaged: download it again") from None
     for name, tensor in loaded.items():
         if not tensor.isfinite().all():
-            raise CheckpointError(f"{path}: tensor {name} holds NaN or infinite values; the training diverged or the file is damaged. Train or download it again")
+            raise CheckpointError(
+                f"{path}: tensor {name} holds NaN or infinite values; "
+                "the training diverged or the file is damaged. Train or download it again"
+            )
     network.load_state_dict(loaded, assign=True)
     network.requires_grad_(False).eval()
     return Eraser(network, family, concepts, meta.get("training", {}), meta.get("metrics", {}), path.name, digest_of(path))
@@ -128,7 +135,10 @@ def read_header(path: Path) -> tuple[dict, dict[str, dict]]:
     with open(path, "rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         if length > MAX_HEADER:
-            raise CheckpointError(f"{no} that could be an eraser: its header would be {length} bytes long, expected at most {MAX_HEADER}. Choose an UnHype .safetensors file")
+            raise CheckpointError(
+                f"{no} that could be an eraser: its header would be {length} bytes long, "
+                f"expected at most {MAX_HEADER}. Choose an UnHype .safetensors file"
+            )
         if length > size - 8:
             raise CheckpointError(f"{path} is truncated: its header of {length} bytes does not fit into {size} bytes. Download it again")
         raw = file.read(length)
@@ -144,18 +154,27 @@ def read_header(path: Path) -> tuple[dict, dict[str, dict]]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{no}: its header cannot be read ({error}). Choose an UnHype .safetensors file") from None
     if KEY not in metadata:
-        raise CheckpointError(f"{path} is not an UnHype eraser: its metadata has no entry {KEY!r}. An ordinary LoRA goes into the LoRA loader; erasers are made by trainer/train.py")
+        raise CheckpointError(
+            f"{path} is not an UnHype eraser: its metadata has no entry {KEY!r}. "
+            "An ordinary LoRA goes into the LoRA loader; erasers are made by trainer/train.py"
+        )
     position = 0
     for name, (dtype, shape, (start, end)) in sorted(entries.items(), key=lambda e: e[1][2]):
         if dtype not in ITEM_BYTES:
-            raise CheckpointError(f"{path}: tensor {name} is {dtype}, expected one of {', '.join(ITEM_BYTES)}. Save it again with trainer/train.py")
+            raise CheckpointError(
+                f"{path}: tensor {name} is {dtype}, expected one of {', '.join(ITEM_BYTES)}. Save it again with trainer/train.py"
+            )
         if start != position or end - start != math.prod(shape) * ITEM_BYTES[dtype]:
-            raise CheckpointError(f"{path}: tensor {name} of shape {shape} does not fill its bytes {start} to {end}. The file is damaged: download it again")
+            raise CheckpointError(
+                f"{path}: tensor {name} of shape {shape} does not fill its bytes {start} to {end}. The file is damaged: download it again"
+            )
         position = end
     if position > MAX_BYTES:
         raise CheckpointError(f"{path}: its tensors take {position} bytes, expected at most {MAX_BYTES}")
     if position != size - 8 - length:
-        raise CheckpointError(f"{path} is truncated: its header promises {position} bytes of tensors, the file holds {size - 8 - length}. Download it again")
+        raise CheckpointError(
+            f"{path} is truncated: its header promises {position} bytes of tensors, the file holds {size - 8 - length}. Download it again"
+        )
     try:
         meta = json.loads(metadata[KEY])
         if not isinstance(meta, dict):
@@ -170,12 +189,16 @@ def parse_description(path: Path, meta: dict) -> tuple[Shape, str, list[Concept]
     for key, mine in (("format_version", FORMAT_VERSION), ("condition_version", condition.VERSION)):
         found = meta.get(key)
         if type(found) is not int or found < 1:
-            raise CheckpointError(f"{path}: {key} is {found!r}, expected a whole number from 1 to {mine}. The file is damaged: download it again")
+            raise CheckpointError(
+                f"{path}: {key} is {found!r}, expected a whole number from 1 to {mine}. The file is damaged: download it again"
+            )
         if found > mine:
             raise CheckpointError(f"{path}: {key} is {found}, this UnHype reads up to {mine}. Update the UnHype nodes")
     family = meta.get("family")
     if not isinstance(family, str) or family not in FAMILIES:
-        raise CheckpointError(f"{path}: model family {family!r}, expected one of {', '.join(FAMILIES)}. Update the UnHype nodes, or choose another eraser")
+        raise CheckpointError(
+            f"{path}: model family {family!r}, expected one of {', '.join(FAMILIES)}. Update the UnHype nodes, or choose another eraser"
+        )
     try:
         raw = dict(meta["shape"])
         layers = tuple(Layer(**layer) for layer in raw.pop("layers"))
@@ -197,7 +220,10 @@ def parse_description(path: Path, meta: dict) -> tuple[Shape, str, list[Concept]
         raise CheckpointError(f"{path}: lists {len(layers)} layers, expected 1 to {MAX_LAYERS}, each once")
     for layer in layers:
         if any(type(n) is not int or not 1 <= n <= LIMITS["token_dim"] for n in (layer.inputs, layer.outputs)):
-            raise CheckpointError(f"{path}: layer {layer.name!r} is said to be {layer.outputs!r} x {layer.inputs!r}, expected whole numbers up to {LIMITS['token_dim']}")
+            raise CheckpointError(
+                f"{path}: layer {layer.name!r} is said to be {layer.outputs!r} x {layer.inputs!r}, "
+                f"expected whole numbers up to {LIMITS['token_dim']}"
+            )
     if len(concepts) != raw["concepts"]:
         raise CheckpointError(f"{path}: names {len(concepts)} concepts where its sizes say {raw['concepts']}")
     return Shape(layers=layers, **raw), family, concepts

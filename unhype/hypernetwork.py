@@ -55,13 +55,9 @@ class Hypernetwork(nn.Module):
         self.switch = Switch(shape.concepts, shape.token_dim)
         self.summary = Summary(shape.queries, shape.token_dim)
         seen = shape.pooled_dim + shape.queries * shape.token_dim + 2 * FREQUENCIES
-        self.trunk = nn.Sequential(
-            nn.Linear(seen, shape.hidden), nn.SiLU(), nn.Linear(shape.hidden, shape.hidden), nn.SiLU()
-        )
+        self.trunk = nn.Sequential(nn.Linear(seen, shape.hidden), nn.SiLU(), nn.Linear(shape.hidden, shape.hidden), nn.SiLU())
         self.base_down = nn.ParameterList(torch.randn(shape.rank, n.inputs) / n.inputs**0.5 for n in shape.layers)
-        self.heads = nn.ModuleList(
-            nn.Linear(shape.hidden, shape.rank * (n.inputs + n.outputs), bias=False) for n in shape.layers
-        )
+        self.heads = nn.ModuleList(nn.Linear(shape.hidden, shape.rank * (n.inputs + n.outputs), bias=False) for n in shape.layers)
         for head, layer in zip(self.heads, shape.layers):
             nn.init.normal_(head.weight, std=0.1 * (shape.hidden * layer.inputs) ** -0.5)
 
@@ -73,10 +69,12 @@ class Hypernetwork(nn.Module):
         factors = []
         for layer, base, head in zip(self.shape.layers, self.base_down, self.heads):
             change = (strength[:, None] * head(h)).split([self.shape.rank * layer.inputs, self.shape.rank * layer.outputs], 1)
-            factors.append(Factors(
-                base + change[0].unflatten(1, (self.shape.rank, layer.inputs)),
-                change[1].unflatten(1, (layer.outputs, self.shape.rank)),
-            ))
+            factors.append(
+                Factors(
+                    base + change[0].unflatten(1, (self.shape.rank, layer.inputs)),
+                    change[1].unflatten(1, (layer.outputs, self.shape.rank)),
+                )
+            )
         return factors
 
     def scores(self, condition: Condition) -> torch.Tensor:

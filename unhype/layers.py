@@ -23,8 +23,13 @@ class Family:
 
 
 # Cross-attention key and value, as the paper has it for Stable Diffusion.
-SD1 = Family("sd1", ("input_blocks.0.0.weight",), ("label_emb.0.0.weight", "joint_blocks.0.x_block.attn.qkv.weight"),
-             r".*\.attn2\.to_[kv]", conditional_only=True)
+SD1 = Family(
+    "sd1",
+    ("input_blocks.0.0.weight",),
+    ("label_emb.0.0.weight", "joint_blocks.0.x_block.attn.qkv.weight"),
+    r".*\.attn2\.to_[kv]",
+    conditional_only=True,
+)
 FAMILIES = {family.name: family for family in (SD1,)}
 
 

@@ -24,9 +24,24 @@ class Server:
     def __enter__(self):
         self.log = open(self.base / "server.log", "w")
         self.process = subprocess.Popen(
-            [sys.executable, self.comfyui / "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(self.port), "--base-directory", self.base,
-             "--disable-api-nodes", "--disable-auto-launch", "--deterministic"],
-            stdout=self.log, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"})
+            [
+                sys.executable,
+                self.comfyui / "main.py",
+                "--cpu",
+                "--listen",
+                "127.0.0.1",
+                "--port",
+                str(self.port),
+                "--base-directory",
+                self.base,
+                "--disable-api-nodes",
+                "--disable-auto-launch",
+                "--deterministic",
+            ],
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        )
         for _ in range(240):
             if self.process.poll() is not None:
                 break
@@ -49,7 +64,9 @@ class Server:
 
     def post(self, path: str, value):
         """(status, reply) of a POST."""
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", json.dumps(value).encode(), {"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}", json.dumps(value).encode(), {"Content-Type": "application/json"}
+        )
         try:
             with urllib.request.urlopen(request, timeout=30) as reply:
                 text = reply.read()
@@ -75,7 +92,11 @@ class Server:
         """Run a prompt; the files that each output node wrote."""
         entry = self.finish(self.queue(prompt))
         assert entry["status"]["status_str"] == "success", entry["status"]
-        return {node: [self.base / i["type"] / i["subfolder"] / i["filename"] for i in out["images"]] for node, out in entry["outputs"].items() if "images" in out}
+        return {
+            node: [self.base / i["type"] / i["subfolder"] / i["filename"] for i in out["images"]]
+            for node, out in entry["outputs"].items()
+            if "images" in out
+        }
 
 
 def as_prompt(workflow: dict, object_info: dict) -> dict:

@@ -27,7 +27,9 @@ def noise(rows=1, seed=3, width=8):
 @torch.inference_mode()
 def sample(model, positive, negative, noise, cfg=3.0, callback=None, steps=STEPS):
     latent = torch.zeros_like(noise)
-    return comfy.sample.sample(model, noise, steps, cfg, "euler", "normal", positive, negative, latent, disable_pbar=True, callback=callback, seed=0)
+    return comfy.sample.sample(
+        model, noise, steps, cfg, "euler", "normal", positive, negative, latent, disable_pbar=True, callback=callback, seed=0
+    )
 
 
 @torch.inference_mode()

@@ -14,7 +14,9 @@ def fires(demo):
 
     @torch.inference_mode()
     def fires(conditioning):
-        return [bool(f) for tokens, extra in conditioning for f in demo.eraser.network.fires(read_condition(tokens, extra["pooled_output"]))]
+        return [
+            bool(f) for tokens, extra in conditioning for f in demo.eraser.network.fires(read_condition(tokens, extra["pooled_output"]))
+        ]
 
     return fires
 

@@ -19,8 +19,10 @@ def s(comfy):
 @pytest.fixture
 def prompts(s, demo):
     with torch.inference_mode():
-        return {name: s.encode(demo.clip, text) for name, text in
-                {"erased": s.ERASED, "erased2": s.OTHER_ERASED, "safe": s.SAFE, "empty": ""}.items()}
+        return {
+            name: s.encode(demo.clip, text)
+            for name, text in {"erased": s.ERASED, "erased2": s.OTHER_ERASED, "safe": s.SAFE, "empty": ""}.items()
+        }
 
 
 @pytest.fixture

@@ -43,14 +43,30 @@ def pixels(paths):
 def graph(text, strength, seed=5, **sampler):
     """A small prompt: base and erased picture of a text, nodes "plain" and "erased"."""
     nodes = {
-        "base": ("UnHypeDemoModel", {"base": "emoji-sd"}), "file": ("UnHypeLoader", {"file": "demo_cat.safetensors"}),
+        "base": ("UnHypeDemoModel", {"base": "emoji-sd"}),
+        "file": ("UnHypeLoader", {"file": "demo_cat.safetensors"}),
         "eraser": ("UnHypeEraser", {"model": ["base", 0], "unhype": ["file", 0], "strength": strength}),
-        "text": ("CLIPTextEncode", {"clip": ["base", 1], "text": text}), "empty": ("CLIPTextEncode", {"clip": ["base", 1], "text": ""}),
+        "text": ("CLIPTextEncode", {"clip": ["base", 1], "text": text}),
+        "empty": ("CLIPTextEncode", {"clip": ["base", 1], "text": ""}),
         "latent": ("EmptyLatentImage", {"width": 64, "height": 64, "batch_size": 1}),
     }
     for name, model in (("plain", "base"), ("erased", "eraser")):
-        nodes[name + "_sampler"] = ("KSampler", {"model": [model, 0], "positive": ["text", 0], "negative": ["empty", 0], "latent_image": ["latent", 0],
-                                                 "seed": seed, "steps": 16, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0} | sampler)
+        nodes[name + "_sampler"] = (
+            "KSampler",
+            {
+                "model": [model, 0],
+                "positive": ["text", 0],
+                "negative": ["empty", 0],
+                "latent_image": ["latent", 0],
+                "seed": seed,
+                "steps": 16,
+                "cfg": 3.0,
+                "sampler_name": "euler",
+                "scheduler": "normal",
+                "denoise": 1.0,
+            }
+            | sampler,
+        )
         nodes[name + "_picture"] = ("VAEDecode", {"samples": [name + "_sampler", 0], "vae": ["base", 2]})
         nodes[name] = ("SaveImage", {"images": [name + "_picture", 0], "filename_prefix": name})
     return {k: {"class_type": c, "inputs": i} for k, (c, i) in nodes.items()}
@@ -94,7 +110,9 @@ def test_server_draws_what_the_trainer_draws(server, comfy):
         own = backbone.load_backbone("demo")
         text, empty = own.encode([ERASED]), own.encode([""])
         eraser = load_eraser(ROOT / "demo/erasers/demo_cat.safetensors")
-        model = previews.adapted_sampling(own, eraser.network.shape.layers, torch.arange(1), at_strength(eraser.network, text.condition(), 1.0))
+        model = previews.adapted_sampling(
+            own, eraser.network.shape.layers, torch.arange(1), at_strength(eraser.network, text.condition(), 1.0)
+        )
         latents = own.sample(text.conditioning(), empty.conditioning(), (64, 64), 5, 16, 3.0, model)
         expected = (own.decode(latents)[0] * 255).numpy()
     drawn = pixels(server.images(graph(ERASED, 1.0))["erased"])[0]

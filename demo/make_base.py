@@ -1,7 +1,7 @@
 """Train the demo base from the packages it is made of.
 
-    python demo/make_base.py --comfyui COMFYUI --out out/base --steps 9000
-    python demo/make_base.py --comfyui COMFYUI --out out/base --steps 9000 --resume
+    python demo/make_base.py --comfyui COMFYUI --out out/base --steps 5600
+    python demo/make_base.py --comfyui COMFYUI --out out/base --steps 5600 --resume
 
 Writes demo/emoji-sd.safetensors (fp16) at the end; a checkpoint every 250 steps, and loss.jsonl, under --out.
 Needs npm (the artwork comes from npm packages, by name and version).
@@ -9,7 +9,7 @@ Needs npm (the artwork comes from npm packages, by name and version).
 
 import argparse
 import json
-import math
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -24,86 +24,18 @@ from torch.nn import functional as F
 
 from demo import captions, pictures
 from demo.autoencoder import Autoencoder
+from demo.make_decoder import train_decoder
+from demo.make_text import CHUNK, END, START, Captions, TextEncoder
 
 SEED = 20
 BATCH = 48  # pictures of one noun; half as many, twice as wide, of two
 PAIR_STEPS, NOTHING_ROWS = 0.58, 0.03  # shares of steps and of rows
-NO_CAPTION, FILLER, TWO_CHUNKS = 0.10, 0.20, 0.05
+NO_CAPTION, TWO_CHUNKS = 0.10, 0.05
 LEARNING_RATE, WARMUP, DECAY = 8e-4, 200, 0.25  # constant, then linearly to zero over the last quarter
 EMA = 0.999
 CAPTION_LOSS = 0.05  # weight of naming nouns, style and background from the pooled embedding
 VARIANTS = 16
-START, END, CHUNK = 49406, 49407, 77
-
-
-class Captions:
-    """Caption text -> token ids as ComfyUI's tokenizer makes them, with words the base never learns mixed in."""
-
-    def __init__(self, tokenizer, rng):
-        self.tokenizer, self.rng, self.cache = tokenizer, rng, {}
-        vocabulary = tokenizer.get_vocab()
-        known = {i for w in captions.NOUN_OF_WORD for i in self.words(w)}
-        whole = sorted(i for t, i in vocabulary.items() if t.endswith("</w>") and t[:-4].isalpha() and t[:-4].isascii())
-        self.fillers = [i for i in rng.choice(whole, 4000, replace=False).tolist() if i not in known]
-
-    def words(self, text):
-        ids = []
-        for word in text.split():
-            if word not in self.cache:
-                self.cache[word] = self.tokenizer(word).input_ids[1:-1]
-            ids += self.cache[word]
-        return ids
-
-    def filler(self, low, high):
-        return self.rng.choice(self.fillers, self.rng.integers(low, high)).tolist()
-
-    def chunk(self, ids):
-        ids = ids[: CHUNK - 2]
-        return [START, *ids, END] + [END] * (CHUNK - 2 - len(ids))
-
-    def row(self, text):
-        ids = self.words(text)
-        if text and self.rng.random() < FILLER:
-            extra = self.filler(1, 9)
-            ids = extra + ids if self.rng.random() < 0.5 else ids + extra
-        return self.chunk(ids)
-
-
-class TextEncoder(torch.nn.Module):
-    """ComfyUI's CLIP text model, trained on the few embedding rows that captions use."""
-
-    def __init__(self, model, used):
-        super().__init__()
-        self.model = model
-        self.used = torch.tensor(sorted(used))
-        table = model.embeddings.token_embedding.weight
-        table.requires_grad_(False)
-        self.row_of = torch.full((len(table),), -1)
-        self.row_of[self.used] = torch.arange(len(self.used))
-        self.rows = torch.nn.Parameter(table[self.used].clone())
-
-    def forward(self, ids):
-        """Token ids (N, 77) -> states (N, 77, 128), pooled (N, 128)."""
-        rows = self.row_of[ids]
-        embedded = F.embedding(rows.clamp(min=0), self.rows)
-        frozen = self.model.embeddings.token_embedding.weight[ids]
-        x = torch.where((rows >= 0)[..., None], embedded, frozen) + self.model.embeddings.position_embedding.weight
-        mask = torch.full((CHUNK, CHUNK), -1e9).triu_(1)
-        for layer in self.model.encoder.layers:  # the module's own forward works in place, which autograd refuses
-            attention = layer.self_attn
-            q, k, v = (
-                p(layer.layer_norm1(x)).unflatten(-1, (attention.heads, -1)).transpose(1, 2)
-                for p in (attention.q_proj, attention.k_proj, attention.v_proj)
-            )
-            scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + mask
-            x = x + attention.out_proj((scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).flatten(2))
-            x = x + layer.mlp(layer.layer_norm2(x))
-        x = self.model.final_layer_norm(x)
-        return x, x[torch.arange(len(ids)), (ids == END).int().argmax(1)]
-
-    def write_back(self):
-        with torch.no_grad():
-            self.model.embeddings.token_embedding.weight[self.used] = self.rows
+DECODER_STEPS = 2500
 
 
 def initialise(module):
@@ -165,6 +97,20 @@ class Data:
         return torch.stack(latents), torch.tensor(ids), torch.stack(labels)
 
 
+def make_autoencoder(path, sheet, rng):
+    """The autoencoder for the pictures in `sheet`, from the file where it has been trained before."""
+    autoencoder = Autoencoder()
+    combinations = [(s, b, n) for n in captions.NOUNS for s in captions.STYLES for b in captions.BACKGROUNDS]
+    images = np.stack([pictures.picture(sheet, rng, *c) for c in combinations])
+    autoencoder.fit_basis(torch.tensor(images).permute(0, 3, 1, 2) * 2 - 1)
+    if path.exists():
+        autoencoder.load_state_dict(load_file(path))
+    else:
+        train_decoder(autoencoder, sheet, DECODER_STEPS, SEED)
+        save_file({k: v.contiguous() for k, v in autoencoder.state_dict().items()}, path)
+    return autoencoder.requires_grad_(False)
+
+
 def learning_rate(step, steps):
     return LEARNING_RATE * min(1, (step + 1) / WARMUP, (steps - step) / (DECAY * steps))
 
@@ -173,7 +119,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--comfyui", required=True, help="folder of a ComfyUI install")
     p.add_argument("--out", type=Path, default=ROOT / "out/base")
-    p.add_argument("--steps", type=int, default=9000)
+    p.add_argument("--steps", type=int, default=5600)
     p.add_argument("--resume", action="store_true")
     args = p.parse_args()
     from trainer.backbone import start_comfy
@@ -189,15 +135,7 @@ def main():
     rng = np.random.default_rng(SEED)
     sheet = pictures.cells(pictures.load_drawings(args.out / "packages"), VARIANTS, SEED)
 
-    autoencoder = Autoencoder()
-    autoencoder.fit_basis(
-        torch.tensor(
-            np.stack([pictures.picture(sheet, rng, s, b, n) for n in captions.NOUNS for s in captions.STYLES for b in captions.BACKGROUNDS])
-        ).permute(0, 3, 1, 2)
-        * 2
-        - 1
-    )
-
+    autoencoder = make_autoencoder(args.out / "autoencoder.safetensors", sheet, rng)
     clip, unet = base.new_clip(), base.new_unet().diffusion_model
     text_model = clip.cond_stage_model.clip_l.transformer.text_model
     initialise(text_model), initialise(unet)
@@ -269,6 +207,7 @@ def main():
         if step % 250 == 0 or step == args.steps:
             save_state(state, step, parameters, ema, optimizer)
             export(args.out / "emoji-sd.safetensors", trained, parameters, ema, clip, autoencoder, step)
+    shutil.copyfile(args.out / "emoji-sd.safetensors", base.WEIGHTS)
 
 
 def save_state(path, step, parameters, ema, optimizer):

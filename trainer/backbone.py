@@ -41,6 +41,14 @@ def start_comfy(folder: Path) -> None:
         import comfy.cli_args  # noqa: F401  reads sys.argv once
     finally:
         sys.argv = argv
+    import comfy.sample  # noqa: F401  the bulk of its import, here and not at the first use
+    import comfy.sd  # noqa: F401
+
+
+def comfy_version() -> str:
+    import comfyui_version
+
+    return comfyui_version.__version__
 
 
 def declare_torchvision_operators() -> None:

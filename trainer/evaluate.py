@@ -189,14 +189,13 @@ def evaluate(config, seeds: int, arms_wanted: list[str] | None = None, progress=
 
 
 def versions() -> dict:
-    import comfyui_version
     import safetensors
 
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "safetensors": safetensors.__version__,
-        "comfyui": comfyui_version.__version__,
+        "comfyui": host.comfy_version(),
         "platform": platform.platform(),
     }
 

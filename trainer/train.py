@@ -96,7 +96,7 @@ def fit_switch(config: Config, network: Hypernetwork, data: Data) -> list[dict]:
     both = stack_conditions([stack_conditions([t, r]) for t, r in zip(data.conditions, data.retain_conditions)])
     labels = data.labels(len(config.erase)).repeat(len(config.clip_skips), 1)
     held_out = torch.zeros(len(labels), dtype=torch.bool)
-    for group in [*labels.T > 0.5, labels.sum(1) == 0]:
+    for group in [*(labels.T > 0.5), labels.sum(1) == 0]:
         rows = group.nonzero().flatten()
         held_out[rows[HELD_OUT - 1 :: HELD_OUT] if len(rows) >= HELD_OUT else rows[-1:]] = True
     switch.fit_switch(network, both.rows(~held_out), labels[~held_out], config.seed)
@@ -223,9 +223,6 @@ def main(argv: list[str]) -> int:
         config, arguments = parse_arguments(argv, __doc__)
         before = time.time()
         host.start_comfy(host.find_comfy(arguments.comfyui))
-        import comfy.samplers  # noqa: F401  the bulk of the host's import
-        import comfy.sd  # noqa: F401
-
         imported = time.time() - before
         train(config, host.load_backbone(config.base), arguments.resume, imported)
     except KeyboardInterrupt:

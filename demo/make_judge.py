@@ -100,7 +100,7 @@ def real_pairs(sheet, rng, count):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", type=Path, required=True, help="folder with the downloaded packages")
-    p.add_argument("--steps", type=int, default=2500)
+    p.add_argument("--steps", type=int, default=800)
     args = p.parse_args()
     generator = torch.Generator().manual_seed(SEED)
     torch.manual_seed(SEED)
@@ -113,7 +113,9 @@ def main():
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * min(1, step / 100, (args.steps - step) / (0.7 * args.steps))
         images, target = batch(sheet, labels, generator)
-        loss = F.binary_cross_entropy_with_logits(judge(images), target)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = judge(images)
+        loss = F.binary_cross_entropy_with_logits(logits.float(), target)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

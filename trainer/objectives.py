@@ -47,7 +47,8 @@ def removal_loss(before: list[Factors], after: list[Factors], gradient: list[Fac
         L_remove = || (H(c, s+1) - H(c, s)) + eta * g ||^2 / || eta * g ||^2,   g = grad_{theta_s} L_task
 
     Divided by the step's own length: with the paper's plain square, steps of 1e-4 give losses of 1e-8 that
-    shrinking the adapter to nothing satisfies best. eta is the length of the step relative to theta_0's.
+    shrinking the adapter to nothing satisfies best. eta is the length of the step relative to that of the down
+    projections.
     """
     norm = sum(g.square().sum((1, 2)) for f in gradient for g in f).sqrt().clamp_min(1e-12)
     length = eta * sum(f.down.square().sum((1, 2)) for f in before).sqrt().detach()

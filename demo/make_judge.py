@@ -27,7 +27,7 @@ EMPTY_ROWS = 0.06
 
 
 def distort(sheet, generator):
-    """Cells (N, 4, 64, 64) premultiplied, turned, scaled, moved, mirrored, blurred, with colours shifted."""
+    """Cells (N, 4, 64, 64) premultiplied, turned, scaled, moved, mirrored, blurred, recoloured, some of them outlined."""
     n = len(sheet)
     angle = (torch.rand(n, generator=generator) - 0.5) * 0.6
     scale = 0.85 + 0.45 * torch.rand(n, generator=generator)
@@ -44,11 +44,18 @@ def distort(sheet, generator):
     blurred = F.interpolate(F.avg_pool2d(moved, 2), scale_factor=2, mode="bilinear")
     keep = (torch.rand(n, 1, 1, 1, generator=generator) < 0.7).float()
     out = keep * moved + (1 - keep) * blurred
-    gain = 1 + (torch.rand(n, 3, 1, 1, generator=generator) - 0.5) * 0.7
+    gain = 1 + (torch.rand(n, 3, 1, 1, generator=generator) - 0.5) * 0.9
     grey = out[:, :3].mean(1, keepdim=True)
-    fade = torch.rand(n, 1, 1, 1, generator=generator) * 0.8
+    fade = torch.rand(n, 1, 1, 1, generator=generator)
     colour = ((1 - fade) * out[:, :3] + fade * grey) * gain
-    return torch.cat([colour.clamp(0, 1), out[:, 3:]], 1)
+    swapped = torch.rand(n, 1, 1, 1, generator=generator) < 0.3
+    colour = torch.where(swapped, colour[:, torch.randperm(3, generator=generator)], colour)
+    # Black lines around and inside some, as other artists draw them.
+    lined = (torch.rand(n, 1, 1, 1, generator=generator) < 0.5).float()
+    step = F.max_pool2d(grey, 3, 1, 1) + F.max_pool2d(-grey, 3, 1, 1)
+    colour = colour * (1 - lined * (4 * step).clamp(0, 1))
+    alpha = torch.where(lined > 0, F.max_pool2d(out[:, 3:], 5, 1, 2), out[:, 3:])
+    return torch.cat([colour.clamp(0, 1), alpha], 1)
 
 
 def batch(sheet, labels, generator):

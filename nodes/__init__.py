@@ -8,8 +8,6 @@ from .loader import UnHypeLoader, register_folders
 
 
 class UnHypeExtension(ComfyExtension):
-    async def on_load(self):
-        register_folders()
-
     async def get_node_list(self):
+        register_folders()  # not in on_load, which ComfyUI 0.3.75 never calls
         return [UnHypeLoader, UnHypeEraser, UnHypeDemoModel]

@@ -2,6 +2,8 @@
 
 from comfy_api.latest import io
 
+BASES = ("emoji-sd",)
+
 
 class UnHypeDemoModel(io.ComfyNode):
     @classmethod
@@ -13,15 +15,17 @@ class UnHypeDemoModel(io.ComfyNode):
             description="A small model that draws 25 emoji in three styles. Prompts: "
             '"a cat, google style, on a blue background" at 64 x 64, '
             '"a cat and a pizza, twitter style, on a pink background" at 128 x 64.',
-            inputs=[
-                io.Combo.Input("base", options=["emoji-sd"], tooltip="emoji-sd: a Stable Diffusion 1.x layout, 15 million parameters.")
-            ],
+            inputs=[io.Combo.Input("base", options=list(BASES), tooltip="emoji-sd: a Stable Diffusion 1.x layout, 15 million parameters.")],
             outputs=[
                 io.Model.Output(display_name="MODEL"),
                 io.Clip.Output(display_name="CLIP"),
                 io.Vae.Output(display_name="VAE"),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, base):
+        return base in BASES or f"demo base {base!r} is not known, expected one of {', '.join(BASES)}: choose it again"
 
     @classmethod
     def execute(cls, base) -> io.NodeOutput:

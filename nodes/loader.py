@@ -53,6 +53,14 @@ class UnHypeLoader(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, file):
+        try:
+            find_file(file)
+        except FileNotFoundError as error:
+            return str(error)
+        return True
+
+    @classmethod
     def fingerprint_inputs(cls, file):
         status = os.stat(find_file(file))
         return f"{status.st_mtime_ns}:{status.st_size}"

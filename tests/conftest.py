@@ -33,7 +33,6 @@ def pack(comfy):
 
     async def nodes():
         extension = await module.comfy_entrypoint()
-        await extension.on_load()
         return await extension.get_node_list()
 
     return SimpleNamespace(module=module, **{node.define_schema().node_id: node for node in asyncio.run(nodes())})

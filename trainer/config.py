@@ -99,7 +99,11 @@ def check(config: Config, source: str) -> Config:
             value = float(value)
             setattr(config, f.name, value)
         if type(value) is not kind or kind is float and not math.isfinite(value):
-            wrong(f.name, value, {"list": "a list", "str": "a text", "int": "a whole number", "float": "a number (0.002, not 2e-3)"}[kind.__name__])
+            wrong(
+                f.name,
+                value,
+                {"list": "a list", "str": "a text", "int": "a whole number", "float": "a number (0.002, not 2e-3)"}[kind.__name__],
+            )
         if kind is list and not all(isinstance(v, int if f.name == "clip_skips" else str) for v in value):
             wrong(f.name, value, "a list of " + ("whole numbers" if f.name == "clip_skips" else "texts"))
     for name in POSITIVE:

@@ -74,7 +74,9 @@ def save_eraser(eraser: Eraser, path: str | Path) -> None:
     }
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
-            raise CheckpointError(f"{path}: not saved, tensor {name} is not finite in {tensor.dtype}: the training diverged, lower learning_rate")
+            raise CheckpointError(
+                f"{path}: not saved, tensor {name} is not finite in {tensor.dtype}: the training diverged, lower learning_rate"
+            )
     write_atomically(tensors, path, {KEY: json.dumps(eraser.describe())})
 
 

@@ -86,7 +86,7 @@ def test_sd15_workflow_is_accepted_but_for_its_files(server, info):
     status, reply = server.post("/prompt", {"prompt": prompt})
     assert status == 400
     errors = [(reply["node_errors"][n]["class_type"], e["type"]) for n in reply["node_errors"] for e in reply["node_errors"][n]["errors"]]
-    assert sorted(errors) == [("CheckpointLoaderSimple", "value_not_in_list"), ("UnHypeLoader", "value_not_in_list")]
+    assert sorted(errors) == [("CheckpointLoaderSimple", "value_not_in_list"), ("UnHypeLoader", "custom_validation_failed")]
 
 
 def test_safe_prompt_is_bit_equal_and_erased_prompt_is_not(server):
@@ -146,11 +146,12 @@ def test_damaged_file_is_an_error_that_names_it(server):
     assert entry["status"]["status_str"] == "error" and "damaged.safetensors" in json.dumps(entry["status"])
 
 
-def test_unknown_file_is_refused_with_the_list(server):
+def test_unknown_file_is_refused_with_the_folders_searched(server):
     prompt = graph(ERASED, 1.0)
     prompt["file"]["inputs"]["file"] = "nowhere.safetensors"
+    del prompt["plain"]  # the output that does not need the file would run
     status, reply = server.post("/prompt", {"prompt": prompt})
-    assert status == 400 and "demo_cat.safetensors" in json.dumps(reply["node_errors"])
+    assert status == 400 and str(server.base / "models" / "unhype") in json.dumps(reply["node_errors"])
 
 
 def test_eraser_folders_and_only_safetensors(server):

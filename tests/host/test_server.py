@@ -75,7 +75,7 @@ def graph(text, strength, seed=5, **sampler):
 def test_demo_workflow_runs_to_images(server, info):
     images = server.images(workflow("unhype_demo.json", info))
     base, erased = (pixels(paths)[0] for paths in images.values())
-    assert base.shape == erased.shape == (64, 64, 3)
+    assert base.shape == erased.shape == (256, 256, 3)
     assert np.abs(base - erased).mean() > 10
 
 

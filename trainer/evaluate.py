@@ -231,7 +231,7 @@ def table(report: dict) -> str:
         f"base: {percent(base['single_top1'])} of single nouns, {percent(base['pair_both_top1'])} of pairs; "
         f"judge on OpenMoji {percent(report['judge']['openmoji_top1'])}",
         f"safe pictures bit-identical: {percent(own['safe_bit_identical'])}; "
-        f"trained in {own['train_seconds']} s, {own['peak_mb']} MB, file {own['file_mb']:.1f} MB",
+        f"trained in {own['train_seconds']} s, {own['train_peak_mb']} MB, file {own['file_mb']:.1f} MB",
     ]
     return "\n".join(lines)
 

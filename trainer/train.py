@@ -196,13 +196,13 @@ def train(config: Config, backbone: host.Backbone, resume: bool = False, importe
     eraser.metrics = {
         "train_seconds": round(time.time() - STARTED - imported, 1),
         "host_import_seconds": round(imported, 1),
-        "peak_mb": peak_mb(),
+        "train_peak_mb": peak_mb(),
     }
     save_eraser(eraser, out)
     if config.preview_every:
         previews.write_preview(backbone, network, config, data.targets, data.retain, done)
     progress(
-        f"saved {out} ({out.stat().st_size / 1e6:.1f} MB) after {eraser.metrics['train_seconds']} s, at most {eraser.metrics['peak_mb']} MB"
+        f"saved {out} ({out.stat().st_size / 1e6:.1f} MB) after {eraser.metrics['train_seconds']} s, at most {eraser.metrics["train_peak_mb"]} MB"
     )
     return eraser
 

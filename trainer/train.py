@@ -201,9 +201,8 @@ def train(config: Config, backbone: host.Backbone, resume: bool = False, importe
     save_eraser(eraser, out)
     if config.preview_every:
         previews.write_preview(backbone, network, config, data.targets, data.retain, done)
-    progress(
-        f"saved {out} ({out.stat().st_size / 1e6:.1f} MB) after {eraser.metrics['train_seconds']} s, at most {eraser.metrics["train_peak_mb"]} MB"
-    )
+    seconds, most = eraser.metrics["train_seconds"], eraser.metrics["train_peak_mb"]
+    progress(f"saved {out} ({out.stat().st_size / 1e6:.1f} MB) after {seconds} s, at most {most} MB")
     return eraser
 
 

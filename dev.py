@@ -107,7 +107,8 @@ def set_up() -> None:
 
 
 def run(*command, threads: int | None = None) -> int:
-    environment = {**os.environ, "COMFYUI_PATH": str(COMFYUI), "HF_HUB_OFFLINE": "1"}
+    # On the CPU everywhere, so that figures and bits are the same on every machine.
+    environment = {**os.environ, "COMFYUI_PATH": str(COMFYUI), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     if threads:
         environment["OMP_NUM_THREADS"] = str(threads)
     return subprocess.run([PYTHON, *map(str, command)], cwd=ROOT, env=environment).returncode

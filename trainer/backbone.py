@@ -96,12 +96,19 @@ class Backbone:
     def diffusion_model(self):
         return self.model.model.diffusion_model
 
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.model.load_device)
+
     def encode(self, prompts: list[str], clip_skip: int = 1) -> Text:
-        """Encode prompts of one length in chunks, clip_skip 1 being the last layer."""
+        """Encode prompts that take as many chunks as the first of them, clip_skip 1 being the last layer."""
         clip = self.clip.clone()
         if clip_skip > 1:
             clip.clip_layer(-clip_skip)
         pairs = [clip.encode_from_tokens(clip.tokenize(p), return_pooled=True) for p in prompts]
+        longer = [p for p, (tokens, _) in zip(prompts, pairs) if tokens.shape[1] != pairs[0][0].shape[1]]
+        if longer:
+            raise ValueError(f"prompt {longer[0][:60]!r}... takes more tokens than one chunk of the text encoder: shorten it")
         return Text(torch.cat([t for t, _ in pairs]).float(), torch.cat([p for _, p in pairs]).float())
 
     def sigmas(self, steps: int) -> torch.Tensor:

@@ -53,7 +53,9 @@ def write_preview(backbone: Backbone, network, config: Config, targets, retain, 
     negative = Text(empty.tokens.expand(len(texts), -1, -1), empty.pooled.expand(len(texts), -1))
     shown = []
     for strength in SHOWN:
-        model = adapted_sampling(backbone, network.shape.layers, torch.arange(len(texts)), at_strength(network, text.condition(), strength))
+        model = adapted_sampling(
+            backbone, network.shape.layers, torch.arange(len(texts)), at_strength(network, text.condition().to(backbone.device), strength)
+        )
         latents = backbone.sample(
             text.conditioning(), negative.conditioning(), config.size_of(False), config.seed, config.sampling_steps, config.cfg, model
         )

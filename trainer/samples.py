@@ -48,6 +48,9 @@ class Batch:
     eps_star: torch.Tensor  # what it is to become
     scale: torch.Tensor  # (N,)
 
+    def to(self, device) -> "Batch":
+        return Batch(**{name: value.to(device) for name, value in vars(self).items()})
+
 
 @dataclass
 class Samples:
@@ -131,11 +134,12 @@ def draw_samples(backbone: Backbone, config: Config, prompts: list[int], pair: b
             keep=keep,
         )
         for x, sigma in kept:
-            sigmas = torch.full((len(rows),), sigma)
+            sigmas = torch.full((len(rows),), sigma, device=x.device)
             with torch.autocast(x.device.type, torch.bfloat16, enabled=config.autocast == "bf16"):
                 eps = backbone.predict(x, sigmas, text.tokens[rows]).float()
                 eps_mapped = backbone.predict(x, sigmas, mapped.tokens[rows]).float()
-            parts.append((x, sigmas, torch.tensor(rows), eps, guided_target(eps_mapped, eps, config.guidance)))
+            kept_rows = (x, sigmas, torch.tensor(rows), eps, guided_target(eps_mapped, eps, config.guidance))
+            parts.append(tuple(t.cpu() for t in kept_rows))
     x, sigma, prompt, eps, eps_star = (torch.cat(p) for p in zip(*parts))
     return Samples(x, sigma, prompt, eps, eps_star, level_scale((eps_star - eps).square().mean((1, 2, 3)), sigma))
 

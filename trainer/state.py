@@ -48,7 +48,7 @@ def load_state(config: Config, network, optimizer, rng: torch.Generator) -> int:
     network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
     for name, p in network.named_parameters():
         prefix = f"optimizer.{name}."
-        if found := {k.removeprefix(prefix): v.clone() for k, v in tensors.items() if k.startswith(prefix)}:
-            optimizer.state[p] = found
+        if found := {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}:
+            optimizer.state[p] = {k: v.clone() if k == "step" else v.to(p.device, copy=True) for k, v in found.items()}
     rng.set_state(tensors["rng"])
     return int(metadata["iteration"])

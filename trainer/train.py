@@ -42,6 +42,24 @@ class Diverged(RuntimeError):
     pass
 
 
+class StopRequest:
+    """Ctrl+C and SIGTERM while training: the first asks to stop after the step at hand, so that what is saved is whole."""
+
+    def __enter__(self):
+        self.asked = False
+        self.former = {s: signal.signal(s, self.ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def ask(self, *_):
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __exit__(self, *_):
+        for number, handler in self.former.items():
+            signal.signal(number, handler)
+
+
 class Data:
     """Prompts encoded and samples drawn: everything that the training steps read."""
 
@@ -71,7 +89,7 @@ class Data:
 
 
 def new_network(config: Config, backbone: host.Backbone, data: Data) -> tuple[Hypernetwork, str]:
-    """A fresh hypernetwork for the backbone's layers and text widths, its standardisation and switch fitted."""
+    """A fresh hypernetwork for the backbone's layers and text widths, its standardisation fitted."""
     family = family_of(backbone.diffusion_model)
     seen = stack_conditions([*data.conditions, *data.retain_conditions])
     torch.manual_seed(config.seed)
@@ -115,14 +133,16 @@ def new_optimizer(network, config: Config) -> torch.optim.Adam:
 
 def training_step(network, backbone, config: Config, data: Data, optimizer, rng, iteration: int) -> dict:
     """One step of the objective and the retention loss; returns the losses."""
+    device = backbone.device
     kind = data.samples[iteration % len(data.samples)]
-    batch = kind.batch(config.batch // (1 + iteration % len(data.samples)), data.text, data.conditions, config.steps, rng)
-    rows = torch.arange(len(batch.x))
+    size = max(1, config.batch // (1 + iteration % len(data.samples)))
+    batch = kind.batch(size, data.text, data.conditions, config.steps, rng).to(device)
+    rows = torch.arange(len(batch.x), device=device)
     layers = network.shape.layers
 
     def predict(factors):
         with adapter(backbone.diffusion_model, [Term(rows, layers, factors)], len(rows)):
-            with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=config.autocast == "bf16"):
+            with torch.autocast(device.type, torch.bfloat16, enabled=config.autocast == "bf16"):
                 return backbone.predict(batch.x, batch.sigma, batch.context).float()
 
     loss, task = OBJECTIVES[config.objective](network, batch, predict, config.steps, config.eta)
@@ -131,7 +151,7 @@ def training_step(network, backbone, config: Config, data: Data, optimizer, rng,
         pool = data.retain_conditions[iteration % len(data.retain_conditions)]
         pick = torch.randint(len(pool.pooled), (config.retain_batch,), generator=rng)
         s = torch.rand(len(pick), generator=rng) * config.steps
-        retain = retention_loss(network, pool.rows(pick), s)
+        retain = retention_loss(network, pool.rows(pick).to(device), s.to(device))
         loss = loss + config.retain_weight * retain
         losses["retain"] = retain.item()
     if not loss.isfinite() or losses["task"] > 1e3:
@@ -148,7 +168,7 @@ def training_step(network, backbone, config: Config, data: Data, optimizer, rng,
 
 
 def train(config: Config, backbone: host.Backbone, resume: bool = False, imported: float = 0.0, progress=tqdm.write) -> Eraser:
-    """Train and save the eraser; on KeyboardInterrupt or an error the last state stays resumable.
+    """Train and save the eraser. Ctrl+C saves the state and raises KeyboardInterrupt; after an error the last one saved stays.
 
     Args:
         imported: seconds that the import of the host took, left out of train_seconds.
@@ -165,34 +185,28 @@ def train(config: Config, backbone: host.Backbone, resume: bool = False, importe
             f"switch for {concept.name!r}: threshold {calibration['threshold']:.2f} between safe prompts up to "
             f"{calibration['highest_safe']:.2f} and targets from {calibration['lowest_target']:.2f}"
         )
-    optimizer = new_optimizer(network, config)
+    optimizer = new_optimizer(network.to(backbone.device), config)
     rng = torch.Generator().manual_seed(config.seed)
     done = state.load_state(config, network, optimizer, rng) if resume else 0
     log = open(out.with_suffix(".jsonl"), "a" if resume else "w", encoding="utf-8")
 
     bar = tqdm(total=config.iterations, initial=done, desc=out.stem, unit="step")
-    try:
-        for iteration in range(done, config.iterations):
-            losses = training_step(network, backbone, config, data, optimizer, rng, iteration)
-            done = iteration + 1
+    with log, bar, StopRequest() as stop:
+        while done < config.iterations:
+            losses = training_step(network, backbone, config, data, optimizer, rng, done)
+            done += 1
             bar.set_postfix({k: f"{v:.3f}" for k, v in losses.items()}, refresh=False)
             bar.update()
-            log.write(
-                json.dumps({"iteration": done, **{k: round(v, 6) for k, v in losses.items()}, "seconds": round(time.time() - STARTED, 1)})
-                + "\n"
-            )
-            if done % config.save_every == 0 and done < config.iterations:
+            line = {"iteration": done, **{k: round(v, 6) for k, v in losses.items()}, "seconds": round(time.time() - STARTED, 1)}
+            log.write(json.dumps(line) + "\n")
+            if stop.asked or done % config.save_every == 0 or done == config.iterations:
                 state.save_state(config, done, network, optimizer, rng)
                 log.flush()
+            if stop.asked:
+                progress(f"stopped at iteration {done}: saved to {state.state_path(config)}, continue with --resume")
+                raise KeyboardInterrupt
             if config.preview_every and done % config.preview_every == 0 and done < config.iterations:
                 previews.write_preview(backbone, network, config, data.targets, data.retain, done)
-    except KeyboardInterrupt:
-        progress(f"stopped at iteration {done}: saved to {state.state_path(config)}, continue with --resume")
-        raise
-    finally:
-        state.save_state(config, done, network, optimizer, rng)
-        bar.close()
-        log.close()
     eraser.metrics = {
         "train_seconds": round(time.time() - STARTED - imported, 1),
         "host_import_seconds": round(imported, 1),

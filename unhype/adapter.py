@@ -69,8 +69,8 @@ def adapter(diffusion_model: nn.Module, terms: list[Term], batch: int):
         if missed := waiting.keys() - called:
             raise RuntimeError(
                 f"UnHype: {len(missed)} of {len(waiting)} layers never ran their adapter, so nothing would have been erased. "
-                "torch.compile does this when the model was compiled before the eraser fired: connect the eraser without "
-                "torch.compile, or use the weight patch mode of another LoRA node"
+                "torch.compile does this when the model was compiled before the eraser fired: take the "
+                "torch.compile node out of the graph"
             )
     finally:
         for handle in handles:

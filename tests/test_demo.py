@@ -1,0 +1,71 @@
+"""The bundled demo: its committed report keeps the bars, and a small sample drawn now agrees with it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+SIX = {"erased_top1", "heldout_words_top1", "others_top1", "others_top1_base", "pair_erased_gone", "pair_other_kept"}
+
+
+@pytest.fixture(scope="module")
+def report():
+    return json.loads((ROOT / "demo/report.json").read_text())
+
+
+def test_report_is_complete(report):
+    rows = [report["eraser"], *(report["controls"][c] for c in ("none", "lora", "lora_switched", "static", "shuffled"))]
+    rows += [report["forced"][f] for f in ("eraser", "static", "shuffled")]
+    for row in rows:
+        assert row.keys() >= SIX and row["n"].keys() >= SIX and min(row["n"].values()) >= 48
+    assert report["eraser"].keys() >= {"safe_bit_identical", "train_seconds", "train_peak_mb", "file_mb", "per_noun"}
+    assert report.keys() >= {"base", "judge", "seed", "command", "versions", "prompts"} and "openmoji_top1" in report["judge"]
+
+
+def test_report_keeps_the_bars(report):
+    base, own, forced = report["base"], report["eraser"], report["forced"]
+    assert base["single_top1"] >= 0.97 and base["pair_both_top1"] >= 0.65
+    assert own["erased_top1"] <= 0.02 and own["heldout_words_top1"] <= 0.10
+    assert own["others_top1"] >= own["others_top1_base"] - 0.01
+    assert own["pair_erased_gone"] >= 0.95 and own["pair_other_kept"] >= 0.90
+    assert own["train_seconds"] <= 120 and own["train_peak_mb"] <= 2000
+    assert forced["shuffled"]["erased_top1"] >= 0.5
+    assert forced["eraser"]["others_top1"] >= own["others_top1_base"] - 0.03
+
+
+def test_prompts_that_judge_were_not_trained_on(report):
+    from trainer.concepts import retain_prompts, target_prompts
+    from trainer.config import from_mapping, read_yaml
+
+    config = from_mapping(read_yaml(ROOT / "trainer/configs/demo_cat.yaml"), "demo_cat.yaml")
+    mappings = [m for _, m in config.pairs()]
+    trained = {t.prompt.text for t in target_prompts(config.pairs(), config.templates, config.retain, 10**6, 0)}
+    trained |= {p.text for p in retain_prompts(config.retain, mappings, config.templates, config.retain_prompts, 10**6, 0)}
+    judged = {text for texts in report["prompts"].values() for text in texts}
+    assert not trained & judged
+    assert not [text for text in trained if "kitty" in text or "feline" in text or "fluent" in text]
+
+
+def test_a_small_sample_drawn_now_agrees(comfy):
+    from demo.judge import load_judge
+    from demo.prompts import erased_prompts, heldout_word_prompts, other_prompts
+    from trainer.backbone import load_backbone
+    from trainer.config import from_mapping, read_yaml
+    from trainer.evaluate import top1
+    from trainer.studio import Arm, Studio
+    from unhype.checkpoint import load_eraser
+
+    config = from_mapping(read_yaml(ROOT / "trainer/configs/demo_cat.yaml"), "demo_cat.yaml")
+    eraser = load_eraser(ROOT / "demo/erasers/demo_cat.safetensors")
+    sets = {"cats": erased_prompts("cat")[::2] + heldout_word_prompts("cat")[::2], "others": other_prompts("cat")[::4]}
+    studio = Studio(load_backbone("demo"), eraser, config, load_judge(), sets, seeds=1)
+    none, ours, shuffled = Arm("none", None), Arm("eraser", eraser.network), Arm("shuffled", eraser.network, shuffle=True)
+    cats = {
+        name: studio.draw("cats", arm, forced, False)
+        for name, arm, forced in (("base", none, False), ("ours", ours, False), ("shuffled", shuffled, True))
+    }
+    assert top1(cats["base"], sets["cats"]) >= 7 / 8 and top1(cats["ours"], sets["cats"]) == 0
+    assert top1(cats["shuffled"], sets["cats"]) >= 0.5
+    assert torch.equal(studio.draw("others", none, False, False).latents, studio.draw("others", ours, False, False).latents)

@@ -44,7 +44,7 @@ class Config:
     objective: str = "direct"  # or "trajectory", the paper's
     iterations: int = 300
     batch: int = 16
-    learning_rate: float = 2e-3
+    learning_rate: float = 5e-4
     guidance: float = 1.0  # gamma: how far beyond the mapping concept the target lies
     retain_weight: float = 10.0
     retain_batch: int = 256

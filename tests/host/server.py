@@ -23,6 +23,8 @@ class Server:
 
     def __enter__(self):
         self.log = open(self.base / "server.log", "w")
+        extra = self.base / "extra_model_paths.yaml"
+        extra.write_text(f"mine:\n  base_path: {self.base}\n  unhype: elsewhere/unhype\n")
         self.process = subprocess.Popen(
             [
                 sys.executable,
@@ -34,6 +36,8 @@ class Server:
                 str(self.port),
                 "--base-directory",
                 self.base,
+                "--extra-model-paths-config",
+                extra,
                 "--disable-api-nodes",
                 "--disable-auto-launch",
                 "--deterministic",

@@ -155,14 +155,14 @@ def test_unknown_file_is_refused_with_the_folders_searched(server):
 
 
 def test_eraser_folders_and_only_safetensors(server):
-    for folder in ("models/unhype", "output/unhype"):
+    for folder in ("models/unhype", "output/unhype", "elsewhere/unhype"):
         path = server.base / folder
         path.mkdir(parents=True, exist_ok=True)
         (path / f"in_{path.parent.name}.safetensors").write_bytes(b"x")
         (path / "notes.txt").write_text("x")
     listed = server.get("/object_info/UnHypeLoader")["UnHypeLoader"]["input"]["required"]["file"]
     options = listed[1]["options"] if listed[0] == "COMBO" else listed[0]
-    assert {"demo_cat.safetensors", "in_models.safetensors", "in_output.safetensors"} <= set(options)
+    assert {"demo_cat.safetensors", "in_models.safetensors", "in_output.safetensors", "in_elsewhere.safetensors"} <= set(options)
     assert not [o for o in options if not o.endswith(".safetensors")]
 
 

@@ -80,6 +80,10 @@ class Text:
         """As a ComfyUI CONDITIONING of N rows."""
         return [[self.tokens, {"pooled_output": self.pooled}]]
 
+    def repeated(self, count: int) -> "Text":
+        """The only row, `count` times."""
+        return Text(self.tokens.expand(count, -1, -1), self.pooled.expand(count, -1))
+
     def rows(self, index) -> "Text":
         return Text(self.tokens[index], self.pooled[index])
 

@@ -83,6 +83,7 @@ POSITIVE = (
     "save_every",
     "cfg",
 )
+DEFAULT = Config()
 CHOICES = {"objective": ("direct", "trajectory"), "autocast": ("none", "bf16")}
 
 
@@ -93,8 +94,7 @@ def check(config: Config, source: str) -> Config:
         raise ConfigError(f"{source}: {name} is {found!r}, expected {expected}")
 
     for f in fields(Config):
-        value, default = getattr(config, f.name), Config.__dataclass_fields__[f.name]
-        kind = type(default.default) if default.default_factory.__class__.__name__ == "_MISSING_TYPE" else list
+        value, kind = getattr(config, f.name), type(getattr(DEFAULT, f.name))
         if kind is float and type(value) is int:
             value = float(value)
             setattr(config, f.name, value)
@@ -191,7 +191,7 @@ def parse_arguments(argv: list[str], description: str) -> tuple[Config, argparse
     parser.add_argument("--comfyui", help="folder of the ComfyUI install (default: COMFYUI_PATH, or the one this pack lies in)")
     parser.add_argument("--resume", action="store_true", help="continue a training that was stopped")
     for f in fields(Config):
-        default = f.default if f.default_factory.__class__.__name__ == "_MISSING_TYPE" else f.default_factory()
+        default = getattr(DEFAULT, f.name)
         option = "--" + f.name.replace("_", "-")
         if isinstance(default, list):
             parser.add_argument(option, dest=f.name, nargs="+", action="extend", type=int if f.name == "clip_skips" else str)

@@ -18,10 +18,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from safetensors import safe_open
 
+from demo.judge import NAMES, PRESENT, WEIGHTS, load_judge
 from trainer import backbone as host
 from trainer import controls, grid
 from trainer.config import from_mapping, read_yaml
-from trainer.grid import NOUNS
 from trainer.studio import FIRST_SEED, Arm, Drawn, Studio
 from trainer.train import Data
 from unhype.checkpoint import load_eraser
@@ -32,15 +32,13 @@ PAIRS_JUDGED, PAIR_SEEDS, WORD_SEEDS = 60, 2, 1  # of the base model alone
 
 def top1(drawn: Drawn, prompts, noun: str | None = None) -> float:
     """Share of samples whose highest score is the given noun, or each prompt's own."""
-    wanted = torch.tensor([NOUNS.index(noun or p.nouns[0]) for p in prompts])
+    wanted = torch.tensor([NAMES.index(noun or p.nouns[0]) for p in prompts])
     return (drawn.scores.argmax(-1) == wanted[:, None]).float().mean().item()
 
 
 def present(drawn: Drawn, prompts, which: int | str) -> torch.Tensor:
     """Whether a noun is named in each sample: above the judge's threshold and among its two highest, (prompts, seeds)."""
-    from demo.judge import PRESENT
-
-    wanted = torch.tensor([NOUNS.index(which if isinstance(which, str) else p.nouns[which]) for p in prompts])
+    wanted = torch.tensor([NAMES.index(which if isinstance(which, str) else p.nouns[which]) for p in prompts])
     index = wanted[:, None, None].expand(-1, drawn.scores.shape[1], 1)
     high = drawn.scores.gather(2, index)[..., 0] > PRESENT
     return high & (drawn.scores.topk(2, -1).indices == index).any(-1)
@@ -80,7 +78,7 @@ def per_noun(sets, drawn, base) -> dict:
     for i, p in enumerate(sets["others"]):
         own = rows.setdefault(p.nouns[0], {"base": [], "eraser": []})
         for key, d in (("base", base), ("eraser", drawn)):
-            own[key] += (d["others"].scores[i].argmax(-1) == NOUNS.index(p.nouns[0])).tolist()
+            own[key] += (d["others"].scores[i].argmax(-1) == NAMES.index(p.nouns[0])).tolist()
     return {noun: {k: sum(v) / len(v) for k, v in r.items()} | {"n": len(r["base"])} for noun, r in rows.items()}
 
 
@@ -91,11 +89,11 @@ def judge_base(backbone, eraser, config, judge) -> dict:
     sets = {"words": prompts.every_word(), "pairs": prompts.random_pairs(PAIRS_JUDGED)}
     words = Studio(backbone, eraser, config, judge, {"words": sets["words"]}, WORD_SEEDS).draw("words", Arm("none", None), False, False)
     pairs = Studio(backbone, eraser, config, judge, {"pairs": sets["pairs"]}, PAIR_SEEDS).draw("pairs", Arm("none", None), False, False)
-    wanted = torch.tensor([sorted(NOUNS.index(n) for n in p.nouns) for p in sets["pairs"]])
+    wanted = torch.tensor([sorted(NAMES.index(n) for n in p.nouns) for p in sets["pairs"]])
     both = (pairs.scores.topk(2, -1).indices.sort(-1).values == wanted[:, None]).all(-1)
     by_noun = {}
     for i, p in enumerate(sets["words"]):
-        by_noun.setdefault(p.nouns[0], []).append((words.scores[i].argmax(-1) == NOUNS.index(p.nouns[0])).float().mean())
+        by_noun.setdefault(p.nouns[0], []).append((words.scores[i].argmax(-1) == NAMES.index(p.nouns[0])).float().mean())
     return {
         "single_top1": top1(words, sets["words"]),
         "pair_both_top1": both.float().mean().item(),
@@ -108,7 +106,6 @@ def judge_base(backbone, eraser, config, judge) -> dict:
 def evaluate(config, seeds: int, progress=print) -> dict:
     """The report of an eraser of the demo base; see the module's first lines."""
     from demo import prompts
-    from demo.judge import WEIGHTS, load_judge
 
     started = time.time()
     backbone = host.load_backbone(config.base)

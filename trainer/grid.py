@@ -6,20 +6,17 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from demo import prompts
-from demo.captions import NOUNS as _NOUNS
+from demo.captions import NOUNS
 from unhype.hypernetwork import at_strength
 
-from .backbone import Text
 from .previews import adapted_sampling, picture_grid
 
-NOUNS = list(_NOUNS)
 SCALE, LABEL, MARGIN = 2, 22, 96
 
 
 def strip(backbone, eraser, config, judged, size, seed):
     """Pictures of the prompts without and with the eraser behind its switch: two (N, H, W, 3)."""
-    text, empty = backbone.encode([p.text for p in judged]), backbone.encode([""])
-    negative = Text(empty.tokens.expand(len(judged), -1, -1), empty.pooled.expand(len(judged), -1))
+    text, negative = backbone.encode([p.text for p in judged]), backbone.encode([""]).repeated(len(judged))
     fires = eraser.network.fires(text.condition()).nonzero().flatten()
     factors = at_strength(eraser.network, text.condition().rows(fires), 1.0) if len(fires) else []
     models = [backbone.model, adapted_sampling(backbone, eraser.network.shape.layers, fires, factors)]
@@ -32,7 +29,7 @@ def strip(backbone, eraser, config, judged, size, seed):
 @torch.inference_mode()
 def write_grid(backbone, eraser, config, noun: str, path: Path, seed: int = 1) -> None:
     """Four rows: single nouns without and with the eraser, pairs without and with it; words above the pictures."""
-    words = [(w, noun) for w in _NOUNS[noun][1]] + [(n, n) for n in ("dog", "bear", "pizza", "car", "ghost") if n != noun]
+    words = [(w, noun) for w in NOUNS[noun][1]] + [(n, n) for n in ("dog", "bear", "pizza", "car", "ghost") if n != noun]
     singles = [prompts.held_out(i, w) for i, w in enumerate(words)]
     pairs = [
         prompts.held_out(i, *p)

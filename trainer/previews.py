@@ -9,7 +9,7 @@ from PIL import Image
 from unhype.adapter import Term, adapter
 from unhype.hypernetwork import at_strength
 
-from .backbone import Backbone, Text
+from .backbone import Backbone
 from .config import Config
 
 ROWS = 4  # prompts of each kind
@@ -49,8 +49,7 @@ def write_preview(backbone: Backbone, network, config: Config, targets, retain, 
         p.text for p in spread([p for p in retain if not p.pair])
     ]
     text = backbone.encode(texts)
-    empty = backbone.encode([""])
-    negative = Text(empty.tokens.expand(len(texts), -1, -1), empty.pooled.expand(len(texts), -1))
+    negative = backbone.encode([""]).repeated(len(texts))
     shown = []
     for strength in SHOWN:
         model = adapted_sampling(

@@ -123,7 +123,7 @@ def draw_samples(backbone: Backbone, config: Config, prompts: list[int], pair: b
     for start in range(0, count, config.batch):
         rows = order[start : start + config.batch]
         progress(f"sampling {'pairs' if pair else 'pictures'}: {start + len(rows)} of {count}")
-        negative = Text(empty.tokens.expand(len(rows), -1, -1), empty.pooled.expand(len(rows), -1))
+        negative = empty.repeated(len(rows))
         kept = backbone.sample(
             text.rows(rows).conditioning(),
             negative.conditioning(),

@@ -4,12 +4,11 @@ from dataclasses import dataclass
 
 import torch
 
+from demo.judge import NAMES
 from unhype.checkpoint import Eraser
 from unhype.condition import stack_conditions
 
 from . import controls
-from .backbone import Text
-from .grid import NOUNS
 from .previews import adapted_sampling
 
 FIRST_SEED = 1000
@@ -66,7 +65,7 @@ class Studio:
             condition = self.condition(name, arm.shuffle).rows(fires)
             factors = arm.network(condition, torch.full((int(fires.sum()),), float(network.shape.steps)))
         pair_of = torch.cumsum(fires, 0) - 1
-        scores = self.base[name].scores.clone() if reuse else torch.zeros(len(prompts), self.seeds, len(NOUNS))
+        scores = self.base[name].scores.clone() if reuse else torch.zeros(len(prompts), self.seeds, len(NAMES))
         latents = self.base[name].latents.clone() if reuse else None
         empty = self.backbone.encode([""])
         for seed in range(self.seeds):
@@ -77,11 +76,10 @@ class Studio:
                     [f._replace(down=f.down[pair_of[rows[acting]]], up=f.up[pair_of[rows[acting]]]) for f in factors] if len(acting) else []
                 )
                 model = adapted_sampling(self.backbone, network.shape.layers, acting, picked)
-                negative = Text(empty.tokens.expand(len(rows), -1, -1), empty.pooled.expand(len(rows), -1))
                 noise = torch.stack([self.backbone.noise(size, FIRST_SEED + 1000 * seed + int(r)) for r in rows])
                 drawn = self.backbone.sample(
                     text.rows(rows).conditioning(),
-                    negative.conditioning(),
+                    empty.repeated(len(rows)).conditioning(),
                     size,
                     FIRST_SEED + seed,
                     self.config.sampling_steps,

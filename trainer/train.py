@@ -75,7 +75,7 @@ class Data:
         mapped = backbone.encode([t.mapped for t in self.targets])
         self.conditions, self.retain_conditions = [], []
         for skip in config.clip_skips:
-            self.conditions.append(backbone.encode(texts, skip).condition())
+            self.conditions.append((self.text if skip == 1 else backbone.encode(texts, skip)).condition())
             self.retain_conditions.append(backbone.encode([p.text for p in self.retain] + [""], skip).condition())
         cache = Path(config.out).with_suffix(".cache.safetensors")
         self.samples = samples.cached_samples(backbone, config, self.targets, self.text, mapped, cache, progress)

@@ -32,9 +32,9 @@ def heldout_word_prompts(noun: str) -> list[Judged]:
     return [held_out(i + k, (word, noun)) for k, word in enumerate(NOUNS[noun][1][1:]) for i in (0, 2, 5, 7)]
 
 
-def other_prompts(noun: str) -> list[Judged]:
+def other_prompts(*erased: str) -> list[Judged]:
     """Two of every other noun, its words taken in turn."""
-    others = [n for n in NOUNS if n != noun]
+    others = [n for n in NOUNS if n not in erased]
     return [held_out(3 * i + k, (NOUNS[n][1][(i + k) % 3], n)) for i, n in enumerate(others) for k in range(2)]
 
 

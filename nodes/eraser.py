@@ -32,10 +32,16 @@ class UnHypeEraser(io.ComfyNode):
                     tooltip="Leave it empty: the eraser then reads every prompt that the sampler really uses. "
                     "Connected, this prompt alone decides, whatever is sampled.",
                 ),
+                io.String.Input(
+                    "concepts",
+                    default="",
+                    optional=True,
+                    tooltip='Which of the file\'s concepts to erase, by name, separated by commas: "cat, dog". Empty: all of them.',
+                ),
             ],
             outputs=[io.Model.Output(display_name="MODEL", tooltip="The model with the eraser; the one that came in is unchanged.")],
         )
 
     @classmethod
-    def execute(cls, model, unhype, strength, conditioning=None) -> io.NodeOutput:
-        return io.NodeOutput(erase(model, unhype, strength, conditioning))
+    def execute(cls, model, unhype, strength, conditioning=None, concepts="") -> io.NodeOutput:
+        return io.NodeOutput(erase(model, unhype, strength, conditioning, concepts))

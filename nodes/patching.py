@@ -31,13 +31,15 @@ class Entry(NamedTuple):
     eraser: Eraser
     strength: float
     fixed: Condition | None  # where a conditioning is wired, it decides for every prompt
+    off: torch.Tensor  # (K,) bool: concepts of the file that are switched off
 
 
-def erase(model, eraser: Eraser, strength: float, conditioning=None):
+def erase(model, eraser: Eraser, strength: float, conditioning=None, concepts: str = ""):
     """A clone of MODEL with the eraser; at strength 0 the MODEL itself.
 
-    Several erasers add up. The same file twice counts once per prompt, at the higher strength that fires.
-    Raises ValueError when the eraser does not fit the model or the conditioning cannot be read.
+    Several erasers add up. Of one file each concept counts once per prompt, at the highest strength at which it fires.
+    Raises ValueError when the eraser does not fit the model, the conditioning cannot be read, or a concept is not in
+    the file.
     """
     if strength == 0:
         return model
@@ -52,12 +54,25 @@ def erase(model, eraser: Eraser, strength: float, conditioning=None):
     if conditioning is not None:
         fixed = stack_conditions([read_entry(t, d.get("pooled_output"), "the connected conditioning", eraser) for t, d in conditioning])
     clone = model.clone()
-    entries = [*entries_of(model), Entry(eraser, strength, fixed)]
+    entries = [*entries_of(model), Entry(eraser, strength, fixed, switched_off(eraser, concepts))]
     for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.APPLY_MODEL):
         clone.remove_wrappers_with_key(kind, KEY)
     clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, LabelPrompts(entries))
     clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, apply_labelled)
     return clone
+
+
+def switched_off(eraser: Eraser, concepts: str) -> torch.Tensor:
+    """Which of the file's concepts are not among the names in `concepts`, (K,) bool; without a name none is off."""
+    wanted = [name.strip().lower() for name in concepts.split(",") if name.strip()]
+    names = [c.name.lower() for c in eraser.concepts]
+    for name in wanted:
+        if name not in names:
+            raise ValueError(
+                f"concepts: {name!r} is not in {eraser.source}, which erases {', '.join(c.name for c in eraser.concepts)}; "
+                "write some of these, separated by commas, or nothing for all of them"
+            )
+    return torch.tensor([bool(wanted) and name not in wanted for name in names])
 
 
 def entries_of(model) -> list[Entry]:
@@ -133,19 +148,18 @@ class LabelPrompts:
                 condition = stack_conditions(
                     [read_entry(c["cross_attn"], c.get("pooled_output"), f"the {role} conditioning", entry.eraser) for role, c in prompts]
                 )
-                fires = network.fires(condition)
             else:
-                strongest = (network.scores(entry.fixed) - network.switch.threshold).amax(1).argmax().item()
-                condition = entry.fixed.rows([strongest] * count)
-                fires = network.fires(condition)
-            file = entry.eraser.digest or id(entry.eraser)
-            fires &= ~taken.setdefault(file, torch.zeros(count, dtype=torch.bool))
-            taken[file] |= fires
+                margins = (network.scores(entry.fixed) - network.switch.threshold).masked_fill(entry.off, -torch.inf)
+                condition = entry.fixed.rows([margins.amax(1).argmax().item()] * count)
+            done = taken.setdefault(entry.eraser.digest or id(entry.eraser), torch.zeros(count, len(entry.off), dtype=torch.bool))
+            off = entry.off | done
+            fires = network.fires(condition, off)
+            done[fires] |= ~entry.off
             log.info("%s fires on %d of %d prompts", entry.eraser.source, int(fires.sum()), count)
             if fires.any():
                 pairs = torch.full((count,), NOBODY)
                 pairs[fires] = torch.arange(int(fires.sum()))
-                plan.add(network.shape.layers, at_strength(network, condition.rows(fires), entry.strength), pairs)
+                plan.add(network.shape.layers, at_strength(network, condition.rows(fires), entry.strength, off[fires]), pairs)
         return plan
 
 

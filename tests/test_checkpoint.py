@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import struct
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ CALIBRATION = {"threshold": 0.5, "misses": 0.0}
 def some_eraser() -> Eraser:
     torch.manual_seed(0)
     network = Hypernetwork(SHAPE)
+    torch.nn.init.normal_(network.off)
     network.switch.threshold.copy_(torch.tensor([0.5, -1.5]))
     network.standardise.fit(Condition(torch.randn(9, 5), torch.randn(9, 7, 6), torch.ones(9, 7, dtype=torch.bool)))
     return Eraser(network, "sd1", [Concept("cat", "forest", CALIBRATION), Concept("Zoë's dog", "moon")], {"rank": 2}, {"seconds": 1.5})
@@ -80,6 +82,49 @@ def test_a_loaded_eraser_does_not_depend_on_its_file(file):
     assert all(torch.equal(v, before[k]) for k, v in eraser.network.state_dict().items())
 
 
+def version_1(path) -> dict:
+    """The file as version 1 wrote it, without the tensor "off"; its tensors."""
+    tensors = load_file(path)
+    del tensors["off"]
+    rewrite(path, tensors, format_version=1)
+    return tensors
+
+
+def test_a_file_of_version_1_has_nothing_in_off(file):
+    tensors = version_1(file)
+    eraser = load_eraser(file)
+    assert torch.equal(eraser.network.off, torch.zeros(2, 8)) and not eraser.network.off.requires_grad
+    state = eraser.network.state_dict()
+    assert state.keys() == tensors.keys() | {"off"} and all(torch.equal(state[k], v.float()) for k, v in tensors.items())
+    assert eraser.describe()["format_version"] == 2 and eraser.concepts == some_eraser().concepts
+
+
+def test_a_file_of_version_1_is_saved_again_as_version_2(file):
+    version_1(file)
+    before = load_eraser(file)
+    save_eraser(before, file)
+    after = load_eraser(file)
+    assert "off" in load_file(file) and after.describe() == before.describe()
+    assert all(torch.equal(v, after.network.state_dict()[k]) for k, v in before.network.state_dict().items())
+
+
+def test_the_bundled_file_of_version_1_is_read():
+    path = Path(__file__).resolve().parents[1] / "demo/erasers/demo_cat.safetensors"
+    meta, tensors = checkpoint.read_header(path)
+    assert (meta["format_version"] == 1) != ("off" in tensors)
+    eraser = load_eraser(path)
+    assert [c.name for c in eraser.concepts] == ["cat"] and eraser.network.off.shape == (1, eraser.network.shape.hidden)
+    assert meta["format_version"] > 1 or not eraser.network.off.any()
+
+
+def test_each_version_holds_its_own_tensors(file):
+    tensors = load_file(file)
+    rewrite(file, tensors, format_version=1)
+    refused(file, "tensor off", "does not have")
+    rewrite(file, {k: v for k, v in tensors.items() if k != "off"})
+    refused(file, "tensor off", "missing")
+
+
 def test_a_missing_file_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing.safetensors"):
         load_eraser(tmp_path / "nothing.safetensors")
@@ -127,7 +172,7 @@ def test_a_truncated_file_is_refused(file, where):
 @pytest.mark.parametrize(
     "changes, says",
     [
-        ({"format_version": 2}, ("format_version is 2", "up to 1", "Update")),
+        ({"format_version": 3}, ("format_version is 3", "up to 2", "Update")),
         ({"condition_version": 7}, ("condition_version is 7", "up to 1", "Update")),
         ({"format_version": "1"}, ("format_version is '1'", "whole number")),
         ({"format_version": True}, ("format_version is True", "whole number")),
@@ -184,6 +229,8 @@ def test_large_sizes_take_no_memory_before_the_tensors_are_compared(file):
     "change, says",
     [
         ({"trunk.0.bias": torch.zeros(9)}, ("trunk.0.bias", "(9,)", "(8,)")),
+        ({"off": torch.zeros(2, 9)}, ("off", "(2, 9)", "(2, 8)")),
+        ({"off": torch.full((2, 8), torch.nan)}, ("off", "NaN")),
         ({"heads.0.weight": None}, ("heads.0.weight", "missing")),
         ({"heads.2.weight": torch.zeros(2)}, ("heads.2.weight", "does not have")),
         ({"trunk.2.weight": torch.full((8, 8), torch.nan)}, ("trunk.2.weight", "NaN")),

@@ -119,6 +119,29 @@ def test_random_values_in_the_description(file, valid, data, value):
 
 
 @often
+@given(data=st.data(), version=st.sampled_from([0, 1, 2, 3]), off=st.booleans())
+def test_every_version_with_and_without_its_own_tensor(file, valid, data, version, off):
+    header, tensors = split(valid)
+    if not off:
+        start, end = header.pop("off")["data_offsets"]
+        tensors = tensors[:start] + tensors[end:]
+        for entry in header.values():
+            if "data_offsets" in entry and entry["data_offsets"][0] >= end:
+                entry["data_offsets"] = [n - (end - start) for n in entry["data_offsets"]]
+    meta = {**json.loads(header["__metadata__"]["unhype"]), "format_version": version}
+    header["__metadata__"]["unhype"] = json.dumps(meta)
+    file.write_bytes(join(header, tensors))
+    if (version, off) in ((1, False), (2, True)):
+        assert load_eraser(file).network.off.shape == (1, 3)
+    else:
+        with pytest.raises(CheckpointError):
+            load_eraser(file)
+    if data.draw(st.booleans()):
+        replace(data, header, data.draw(VALUES))
+        holds(file, join(header, tensors))
+
+
+@often
 @given(text=st.text(max_size=40) | VALUES.map(json.dumps) | st.integers(1, 200_000).map(lambda n: n * "["))
 def test_random_text_as_the_description(file, valid, text):
     header, tensors = split(valid)

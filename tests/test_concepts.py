@@ -4,10 +4,45 @@ import re
 
 import pytest
 
-from trainer.concepts import RETAIN, TEMPLATES, expand, fill, retain_prompts, split_templates, target_prompts
+from trainer.concepts import among_words, expand, fill, parse_erase, retain_prompts, split_templates, target_prompts
+from trainer.words import MAPPINGS, RETAIN, TEMPLATES, VOCABULARY
 
-PAIRS = [("cat", "apple"), ("old owl", "forest")]
 OTHERS = ["dog", "car", "egg"]
+
+
+def concepts(*entries: str, templates=TEMPLATES):
+    return [parse_erase(e, {}, templates) for e in entries]
+
+
+CAT_AND_OWL = concepts("cat, kitty -> apple", "old owl -> forest")
+
+
+@pytest.mark.parametrize(
+    "entry, words, mapping",
+    [
+        ("cat -> forest", ("cat",), "forest"),
+        (" cat,kitty ,  house cat->  old forest ", ("cat", "kitty", "house cat"), "old forest"),
+        ("cat -> ?animal", ("cat",), "?animal"),
+        ("cat -> ?", ("cat",), "?"),
+        ("cat", ("cat",), "?"),
+        ("cat, kitty", ("cat", "kitty"), "?"),
+    ],
+)
+def test_an_entry_is_words_and_a_mapping_or_a_wish_for_one(entry, words, mapping):
+    concept = parse_erase(entry)
+    assert (concept.words, concept.mapping, concept.name) == (words, mapping, words[0])
+
+
+def test_templates_belong_to_a_concept_by_its_first_word():
+    own = {"cat": ["a {} asleep"]}
+    assert parse_erase("cat, kitty -> sky", own, ["a {}"]).templates == ("a {} asleep",)
+    assert parse_erase("kitty, cat -> sky", own, ["a {}"]).templates == ("a {}",)
+
+
+def test_built_in_words_are_listed_once_and_fit_each_other():
+    for words in (TEMPLATES, RETAIN, VOCABULARY, *MAPPINGS.values()):
+        assert len(set(words)) == len(words) and all(w == " ".join(w.split()) and w for w in words)
+    assert VOCABULARY[: len(RETAIN)] == RETAIN
 
 
 @pytest.mark.parametrize(
@@ -48,34 +83,72 @@ def neutral(text: str, concept: str) -> str:
     return re.sub(rf"\b[Aa]n? {concept}\b", "@", text, count=1)
 
 
+def names(text: str, word: str) -> bool:
+    return re.search(rf"\b{word}\b", text) is not None
+
+
 def test_targets_and_mapped_prompts_differ_only_in_the_concept():
-    targets = target_prompts(PAIRS, ["{red|blue} sky, a {}", *TEMPLATES], OTHERS, 4, seed=1)
+    templates = ["{red|blue} sky, a {}", *TEMPLATES]
+    erased = concepts("cat, kitty -> apple", "old owl -> forest", templates=templates)
+    targets = [t for t in target_prompts(erased, OTHERS, 4, seed=1) if len(t.named) == 1]
     single = 2 + len(TEMPLATES) - 2
-    assert [t.concept for t in targets] == [0] * (single + 4) + [1] * (single + 4)
+    assert [t.concept for t in targets] == [0] * (2 * single + 4) + [1] * (single + 4)
     for t in targets:
-        target, mapping = PAIRS[t.concept]
-        assert re.search(rf"\b{target}\b", t.prompt.text) and mapping not in t.prompt.text
-        assert neutral(t.prompt.text, target) == neutral(t.mapped, mapping) != t.prompt.text
-        others = [o for o in OTHERS if re.search(rf"\b{o}\b", t.prompt.text)]
-        assert len(others) == t.prompt.pair and all(re.search(rf"\b{o}\b", t.mapped) for o in others)
+        concept = erased[t.concept]
+        (word,) = [w for w in concept.words if names(t.prompt.text, w)]
+        assert (t.named, t.off) == ((t.concept,), ()) and concept.mapping not in t.prompt.text
+        assert neutral(t.prompt.text, word) == neutral(t.mapped, concept.mapping) != t.prompt.text
+        others = [o for o in OTHERS if names(t.prompt.text, o)]
+        assert len(others) == t.prompt.pair and all(names(t.mapped, o) for o in others)
         assert "{" not in t.prompt.text + t.mapped
 
 
+def test_every_word_stands_in_every_template_of_its_own_concept():
+    erased = [parse_erase("cat, kitty -> sky", {"cat": ["a {} asleep"]}), parse_erase("owl -> sky", {}, ["{red|blue} {}"])]
+    targets = target_prompts(erased, [], 5, seed=0)
+    assert [t.prompt.text for t in targets] == ["a cat asleep", "a kitty asleep", "red owl", "blue owl"]
+
+
 def test_pairs_never_stand_beside_their_own_mapping():
-    targets = target_prompts([("cat", "dog")], ["a {}", "a {} and a {other}"], ["dog", "car", "egg"], 100, seed=0)
+    targets = target_prompts(concepts("cat -> dog", templates=["a {}", "a {} and a {other}"]), ["dog", "car", "egg"], 100, seed=0)
     assert sorted(t.prompt.text for t in targets if t.prompt.pair) == ["a cat and a car", "a cat and an egg"]
 
 
+def test_of_two_erased_concepts_in_a_prompt_what_is_switched_off_stays():
+    templates = ["a {}", "{dawn|dusk|noon}: a {} and a {other}", "a {other} by a {}"]
+    erased = concepts("cat, kitty -> apple", "owl, barn owl -> forest", "pig -> sky", templates=templates)
+    targets = [t for t in target_prompts(erased, OTHERS, 8, seed=3) if len(t.named) > 1]
+    assert [t.concept for t in targets] == [0] * 8 + [1] * 8 + [2] * 8
+    assert [len(t.off) for t in targets] == [0, 1] * 12
+    words = set()
+    for t in targets:
+        first, second = t.named
+        assert t.prompt.pair and t.concept == first != second and t.off in ((), (second,))
+        found = {k: [w for w in erased[k].words if names(t.prompt.text, w)] for k in t.named}
+        assert all(found.values()) and not any(names(t.prompt.text, o) for o in OTHERS)
+        words |= {w for ws in found.values() for w in ws}
+        assert names(t.mapped, erased[first].mapping) and not any(names(t.mapped, w) for w in erased[first].words)
+        assert any(names(t.mapped, w) for w in erased[second].words) == bool(t.off)
+        assert names(t.mapped, erased[second].mapping) != bool(t.off)
+    assert words == {w for e in erased for w in e.words}
+
+
+def test_one_concept_alone_has_no_prompt_of_two():
+    assert all(t.named == (0,) and not t.off for t in target_prompts(concepts("cat -> sky"), OTHERS, 10, seed=0))
+
+
 def test_the_seed_decides_the_drawn_pairs():
-    make = lambda seed: target_prompts(PAIRS, list(TEMPLATES), list(RETAIN), 5, seed)
+    make = lambda seed: target_prompts(CAT_AND_OWL, list(RETAIN), 5, seed)
     assert make(1) == make(1) and make(1) != make(2)
-    keep = lambda seed: retain_prompts(OTHERS, ["forest"], list(TEMPLATES), [], 5, seed)
+    keep = lambda seed: retain_prompts(OTHERS, CAT_AND_OWL, list(TEMPLATES), [], 5, seed)
     assert keep(1) == keep(1) and keep(1) != keep(2)
+    mix = lambda seed: among_words(["a cat"] * 9, list(RETAIN), seed)
+    assert mix(1) == mix(1) and mix(1) != mix(2)
 
 
 def test_retain_prompts_hold_what_must_survive_and_no_target():
     given = ["", "a green field"]
-    prompts = retain_prompts(OTHERS + ["apple"], [m for _, m in PAIRS], list(TEMPLATES), given, 20, seed=0)
+    prompts = retain_prompts(OTHERS + ["apple"], CAT_AND_OWL, list(TEMPLATES), given, 20, seed=0)
     texts = [p.text for p in prompts]
     assert texts[:2] == given and len(set(prompts)) == len(prompts)
     single, _ = split_templates(list(TEMPLATES))
@@ -83,10 +156,28 @@ def test_retain_prompts_hold_what_must_survive_and_no_target():
         assert all(fill(t, name) in texts for t in single)
     assert sum(p.pair for p in prompts) == 20
     for text in texts:
-        assert not any(re.search(rf"\b{target}\b", text) for target, _ in PAIRS)
+        assert not any(names(text, w) for e in CAT_AND_OWL for w in e.words)
         assert "{" not in text
 
 
 def test_drawn_retain_pairs_name_two_things():
     prompts = [p.text for p in retain_prompts(["dog", "car"], [], ["{}", "{} by {other}"], [], 100, seed=0) if p.pair]
     assert sorted(prompts) == ["car by dog", "dog by car"]
+
+
+def test_among_words_keeps_each_prompt_whole_between_one_to_eight_others():
+    texts, words = [f"a prompt {i}" for i in range(200)], [f"w{i}" for i in range(20)]
+    mixed = among_words(texts, words, seed=0)
+    counts, before = set(), 0
+    for text, among in zip(texts, mixed):
+        extra = among.replace(text, "").split()
+        assert among in (f"{' '.join(extra)} {text}", f"{text} {' '.join(extra)}")
+        assert set(extra) <= set(words) and len(set(extra)) == len(extra)
+        counts.add(len(extra))
+        before += among.endswith(text)
+    assert counts == set(range(1, 9)) and 70 < before < 130
+
+
+def test_among_words_takes_what_there_is():
+    assert {len(m.split()) for m in among_words(["cat"] * 50, ["a", "b", "c"], seed=0)} == {2, 3, 4}
+    assert {m.strip() for m in among_words(["cat"] * 9, [""], seed=0)} == {"cat"}

@@ -106,3 +106,96 @@ def test_factors_depend_on_every_input(network, part):
     else:
         c = c._replace(**{part: getattr(c, part) + 0.5})
     assert all(not torch.equal(x, y) for x, y in zip(before, changes(network(c, s))))
+
+
+# Concepts that are switched off
+
+
+ROWS_OFF = torch.tensor([[False, False, False], [True, False, False], [True, False, True]])
+
+
+@pytest.fixture
+def three():
+    """A network of three concepts in double precision, its switched-off directions at random."""
+    torch.manual_seed(0)
+    network = Hypernetwork(Shape(LAYERS, rank=2, steps=S, hidden=8, queries=2, pooled_dim=5, token_dim=6, concepts=3)).double()
+    torch.nn.init.normal_(network.off)
+    return network
+
+
+def double(c: Condition) -> Condition:
+    return c._replace(pooled=c.pooled.double(), tokens=c.tokens.double())
+
+
+def same(a, b) -> bool:
+    return all(torch.equal(x, y) for f, g in zip(a, b) for x, y in zip(f, g))
+
+
+def test_nothing_off_is_the_same_as_no_off(three):
+    c, s = double(some_condition(3)), torch.tensor([1.0, 4.0, 10.0])
+    nothing = torch.zeros(3, 3, dtype=torch.bool)
+    assert same(three(c, s), three(c, s, nothing))
+    assert torch.equal(three.squared_change(c, s), three.squared_change(c, s, nothing))
+    assert torch.equal(three.fires(c), three.fires(c, nothing)) and torch.equal(three.fires(c), three.fires(c, nothing[:1]))
+
+
+def test_off_moves_its_own_rows_and_not_at_step_zero(three):
+    c, s = double(some_condition(3)), torch.tensor([1.0, 4.0, 10.0])
+    for f, g in zip(three(c, s), three(c, s, ROWS_OFF)):
+        assert [torch.equal(f.up[n], g.up[n]) for n in range(3)] == [True, False, False]
+    assert same(three(c, 0 * s), three(c, 0 * s, ROWS_OFF))
+
+
+def test_off_is_added_before_the_first_activation(three):
+    c, s = double(some_condition(3)), torch.tensor([1.0, 4.0, 10.0])
+    first, _, second, _ = three.trunk
+    z = three.standardise(c)
+    features = torch.cat([z.pooled, three.summary(z), fourier(s / S)], 1)
+    h = first(features) + torch.stack([sum((three.off[k] for k in range(3) if row[k]), torch.zeros(8)) for row in ROWS_OFF])
+    h = torch.nn.functional.silu(second(torch.nn.functional.silu(h)))
+    for f, layer, head in zip(three(c, s, ROWS_OFF), LAYERS, three.heads):
+        for n in range(3):
+            torch.testing.assert_close(f.up[n], (s[n] / S * (head.weight @ h[n]))[2 * layer.inputs :].view(layer.outputs, 2))
+
+
+def test_a_fresh_network_does_not_mind_what_is_off(network):
+    c, s = some_condition(2), torch.full((2,), 5.0)
+    assert network.off.shape == (1, 8) and same(network(c, s), network(c, s, torch.ones(2, 1, dtype=torch.bool)))
+
+
+@pytest.mark.parametrize("off", [None, ROWS_OFF], ids=["all on", "some off"])
+def test_squared_change_is_that_of_the_factors(three, off):
+    c, s = double(some_condition(3)), torch.tensor([0.0, 4.0, 10.0], dtype=torch.float64)
+    three.standardise.fit(c)
+    there, start = three(c, s, off), three(c, 0 * s, off)
+    expected = sum((x - y).square().sum((1, 2)) for f, g in zip(there, start) for x, y in zip(f, g))
+    found = three.squared_change(c, s, off)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-15)
+    assert found[0] == 0 and found[1:].min() > 0
+    for p, q in zip(*(torch.autograd.grad(total.sum(), [*three.heads.parameters(), *three.trunk.parameters()]) for total in (found, expected))):
+        torch.testing.assert_close(p, q, rtol=1e-10, atol=1e-12)
+
+
+def test_only_concepts_that_are_on_fire(three):
+    """Scores are the tokens' own first three channels: row 0 fires nobody, row 1 concept 0, row 2 concepts 0 and 2."""
+    three.switch.weight.data.copy_(torch.eye(6)[:3])
+    three.switch.threshold.fill_(0.5)
+    tokens = torch.zeros(3, 7, 6, dtype=torch.float64)
+    tokens[:, :, 5] = 1
+    tokens[1, 2, 0] = tokens[2, 0, 0] = tokens[2, 6, 2] = 1
+    c = double(read_condition(tokens, torch.zeros(3, 5)))
+    off = lambda *concepts: torch.tensor([[k in concepts for k in range(3)]])
+    assert three.fires(c).tolist() == [False, True, True]
+    assert three.fires(c, off(0)).tolist() == [False, False, True]
+    assert three.fires(c, off(1)).tolist() == [False, True, True]
+    assert three.fires(c, off(2)).tolist() == [False, True, True]
+    assert three.fires(c, off(0, 2)).tolist() == [False, False, False]
+    assert three.fires(c, torch.cat([off(), off(0), off(1, 2)])).tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("strength", [0.5, 2.0])
+def test_at_strength_passes_on_what_is_off(three, strength):
+    c = double(some_condition(3))
+    s = torch.full((3,), min(strength, 1) * S)
+    for got, there in zip(at_strength(three, c, strength, ROWS_OFF), three(c, s, ROWS_OFF)):
+        assert torch.equal(got.down, there.down) and torch.equal(got.up, max(strength, 1) * there.up)

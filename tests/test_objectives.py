@@ -1,4 +1,4 @@
-"""The losses against their equations, and both objectives' gradients through a small linear denoiser."""
+"""The losses against their equations, and the objectives' gradients through a small linear denoiser."""
 
 from types import SimpleNamespace
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.objectives import OBJECTIVES, direct, guided_target, removal_loss, retention_loss, task_loss, trajectory
+from trainer.objectives import OBJECTIVES, authors, direct, guided_target, removal_loss, retention_loss, task_loss, trajectory
 from unhype.adapter import Term, adapter
 from unhype.condition import Condition
 from unhype.hypernetwork import Factors, Hypernetwork, Shape
@@ -23,7 +23,8 @@ def setup():
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float64)
     try:
-        network = Hypernetwork(Shape(LAYERS, rank=2, steps=S, hidden=6, queries=2, pooled_dim=3, token_dim=4, concepts=1)).double()
+        network = Hypernetwork(Shape(LAYERS, rank=2, steps=S, hidden=6, queries=2, pooled_dim=3, token_dim=4, concepts=2)).double()
+        torch.nn.init.normal_(network.off)
         model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 4)).requires_grad_(False)
         x = torch.randn(N, 1, 2, 2)
         batch = SimpleNamespace(
@@ -31,6 +32,7 @@ def setup():
             sigma=torch.ones(N),
             context=None,
             s=torch.tensor([2.0, 7.5, 10.0]),
+            off=torch.tensor([[False, False], [True, False], [True, True]]),
             scale=torch.tensor([0.5, 1.0, 3.0]),
             condition=Condition(torch.randn(N, 3), torch.randn(N, 5, 4), torch.ones(N, 5, dtype=torch.bool)),
             eps=model(x.flatten(1)).view(x.shape),
@@ -74,9 +76,11 @@ def test_task_loss_is_one_before_and_zero_after(setup):
         torch.testing.assert_close(task_loss(predicted, batch.eps, batch.eps_star, torch.ones(N), scale).item(), expected)
 
 
-def test_retention_loss(setup):
+@pytest.mark.parametrize("switched", [False, True])
+def test_retention_loss(setup, switched):
     network, _, batch, _ = setup
-    factors = network(batch.condition, batch.s)
+    off = batch.off if switched else None
+    factors = network(batch.condition, batch.s, off)
     rows = [
         sum(
             ((numpy.array(f.down[n].tolist()) - numpy.array(base.tolist())) ** 2).sum() + (numpy.array(f.up[n].tolist()) ** 2).sum()
@@ -84,8 +88,8 @@ def test_retention_loss(setup):
         )
         for n in range(N)
     ]
-    torch.testing.assert_close(retention_loss(network, batch.condition, batch.s).item(), sum(rows) / N)
-    assert retention_loss(network, batch.condition, torch.zeros(N, dtype=torch.float64)).item() == 0
+    torch.testing.assert_close(retention_loss(network, batch.condition, batch.s, off).item(), sum(rows) / N)
+    assert retention_loss(network, batch.condition, torch.zeros(N, dtype=torch.float64), off).item() == 0
 
 
 def test_removal_loss(setup):
@@ -105,7 +109,7 @@ def test_removal_loss(setup):
 def test_direct_agrees_with_finite_differences(setup, layer):
     network, _, batch, predict = setup
     loss, task = direct(network, batch, predict, S, ETA)
-    torch.testing.assert_close(loss.item(), task_by_hand(predict(network(batch.condition, batch.s)), batch, [0.2, 0.75, 1.0]).item())
+    torch.testing.assert_close(loss.item(), task_by_hand(predict(network(batch.condition, batch.s, batch.off)), batch, [0.2, 0.75, 1.0]).item())
     assert task == loss.item()
     weight, h = network.heads[layer].weight, 1e-5
     loss.backward()
@@ -136,7 +140,7 @@ def test_trajectory_steps_down_the_task(setup, way, expected):
     """A network that moves by the independent step exactly has no loss, one that stands 1, one that goes back 4."""
     network, model, batch, predict = setup
     s = batch.s.clamp(max=S - 1)
-    before = network(batch.condition, s)
+    before = network(batch.condition, s, batch.off)
     step, task = merged_step(model, batch, before)
     flat = iter(step)
     length = ETA * sum(f.down.square().sum((1, 2)) for f in before).sqrt()
@@ -144,8 +148,9 @@ def test_trajectory_steps_down_the_task(setup, way, expected):
     after = [Factors(*(t + way * (length / norm)[:, None, None] * next(flat) for t in f)) for f in before]
     asked = []
 
-    def walks(condition, at):
+    def walks(condition, at, off):
         asked.append(at)
+        assert off is batch.off
         return before if torch.equal(at, s) else after
 
     loss, measured = trajectory(walks, batch, predict, S, ETA)
@@ -160,7 +165,44 @@ def test_trajectory_trains_only_the_hypernetwork(setup):
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_both_objectives_learn(setup):
+def gradient(network, loss) -> dict:
+    network.zero_grad()
+    loss.backward()
+    return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+
+
+def test_authors_is_the_task_at_its_end_and_the_trajectory_in_one(setup):
+    network, _, batch, predict = setup
+    s = batch.s.clamp(max=S - 1)
+    by_hand = task_by_hand(predict(network(batch.condition, s, batch.off)), batch, [1.0] * N)
+    expected = gradient(network, by_hand)
+    # The simulated step is not differentiated through: with it as constants, the trajectory's own share.
+    before, after = network(batch.condition, s, batch.off), network(batch.condition, s + 1, batch.off)
+    step = iter(merged_step(setup[1], batch, before)[0])
+    removal = removal_loss(before, after, [Factors(-next(step), -next(step)) for _ in before], ETA)
+    assert trajectory(network, batch, predict, S, ETA)[0].item() == pytest.approx(removal.item())
+    for name, share in gradient(network, removal).items():
+        expected[name] = expected.get(name, 0) + share
+    loss, measured = authors(network, batch, predict, S, ETA)
+    assert loss.item() == pytest.approx(by_hand.item() + removal.item()) and measured == pytest.approx(by_hand.item())
+    found = gradient(network, loss)
+    assert found.keys() == expected.keys()
+    for name in found:
+        torch.testing.assert_close(found[name], expected[name], msg=name)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_concepts_that_are_off_change_every_objective(setup, name):
+    network, _, batch, predict = setup
+    losses = []
+    for off in (batch.off, torch.zeros_like(batch.off)):
+        batch.off = off
+        losses.append(OBJECTIVES[name](network, batch, predict, S, ETA)[0])
+    assert losses[0].item() != losses[1].item()
+    assert gradient(network, losses[0])["off"].abs().amin(1).min() > 0 and "off" in gradient(network, losses[1])
+
+
+def test_every_objective_learns(setup):
     network, _, batch, predict = setup
     for objective in OBJECTIVES.values():
         trained = Hypernetwork(network.shape).double()

@@ -55,6 +55,18 @@ def test_separable_concepts_are_told_apart_on_held_out_prompts():
     assert torch.equal(network.fires(fresh), labels.any(1))
 
 
+def test_a_prompt_of_two_concepts_reaches_both_and_fires_while_one_of_them_is_on():
+    network, (held_out, labels) = fitted(), prompts(60, seed=2)
+    calibrate(network, held_out, labels)
+    tokens = torch.ones(1, T, D)
+    tokens[0, 1] += 12 * torch.eye(D)[0]
+    tokens[0, 4] += 12 * torch.eye(D)[1]
+    both = read_condition(tokens, torch.zeros(1, P))
+    assert (network.scores(both) > network.switch.threshold).all()
+    off = torch.tensor([[False, False], [False, True], [True, False], [True, True]])
+    assert network.fires(both.rows([0] * 4), off).tolist() == [True, True, True, False]
+
+
 def test_what_overlaps_is_counted():
     """Scores are the tokens themselves: targets 1 2 3 4, safe ones 0 0 0 3."""
     network = new_network()

@@ -104,6 +104,12 @@ class Backbone:
     def device(self) -> torch.device:
         return torch.device(self.model.load_device)
 
+    def load(self) -> None:
+        """The base's own weights in place: what a clone of the model was patched with stays in until another is loaded."""
+        import comfy.model_management
+
+        comfy.model_management.load_models_gpu([self.model], force_full_load=True)
+
     def encode(self, prompts: list[str], clip_skip: int = 1) -> Text:
         """Encode prompts that take as many chunks as the first of them, clip_skip 1 being the last layer."""
         clip = self.clip.clone()
@@ -186,8 +192,6 @@ class Backbone:
 
 def load_backbone(base: str) -> Backbone:
     """The base called "demo", or a single-file checkpoint by path, or by its name in ComfyUI's checkpoint folders."""
-    import comfy.model_management
-
     if base == DEMO:
         from demo.base import load
 
@@ -205,6 +209,6 @@ def load_backbone(base: str) -> Backbone:
         backbone = Backbone(*comfy.sd.load_checkpoint_guess_config(path, output_vae=True, output_clip=True)[:3])
         if backbone.clip is None or backbone.vae is None:
             raise ValueError(f"base model {path} holds no text encoder or no VAE: choose a full checkpoint")
-    comfy.model_management.load_models_gpu([backbone.model], force_full_load=True)
+    backbone.load()
     backbone.diffusion_model.requires_grad_(False)
     return backbone

@@ -5,39 +5,20 @@ import random
 import re
 from dataclasses import dataclass
 
-TEMPLATES = (
-    "a photo of a {}",
-    "a picture of a {}",
-    "a {}",
-    "a {} in the park",
-    "a close-up photo of a {}",
-    "a painting of a {}",
-    "an oil painting of a {}",
-    "a sketch of a {}",
-    "a {} during sunset",
-    "a black and white photo of a {}",
-    "a 3d render of a {}",
-    "a {} at home, highly detailed",
-    "a photo of a {} and a {other}",
-    "a {other} next to a {}",
-)
+SUGGEST = "?"  # a mapping concept that begins so is to be suggested, from the category that follows
 
-# What a model must keep when its user names nothing else: near and far neighbours of what people erase.
-RETAIN = (
-    """
-dog, wolf, fox, lion, tiger, rabbit, horse, cow, sheep, pig, bear, elephant, monkey, mouse, bird, eagle, owl, duck,
-frog, snake, turtle, fish, shark, whale, butterfly, bee, spider, man, woman, child, old man, king, nurse, soldier,
-astronaut, chef, dancer, robot, statue, car, truck, bus, train, bicycle, motorcycle, airplane, helicopter, boat,
-ship, rocket, house, castle, church, bridge, tower, street, city, village, kitchen, library, garden, forest, tree,
-flower, rose, mushroom, mountain, river, lake, beach, desert, waterfall, island, sky, cloud, moon, sun, star,
-rainbow, snow, storm, fire, field, meadow, cave, apple, banana, bread, cake, pizza, burger, cheese, egg, coffee,
-tea, wine bottle, chair, table, sofa, bed, lamp, clock, mirror, window, door, book, pencil, camera, phone, laptop,
-guitar, piano, violin, drum, ball, hat, shoe, dress, shirt, umbrella, backpack, sword, crown, ring, mask, candle,
-balloon, gift box, painting, vase, teapot, toy, kite
-""".strip()
-    .replace("\n", " ")
-    .split(", ")
-)
+
+@dataclass(frozen=True)
+class Erase:
+    """One entry of `erase`: "cat, kitty -> forest" is a concept of two words and what is drawn instead."""
+
+    words: tuple[str, ...]  # the first is the concept's name
+    mapping: str
+    templates: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.words[0]
 
 
 @dataclass(frozen=True)
@@ -48,11 +29,23 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Target:
-    """A prompt of an erased concept and the same prompt of its mapping concept."""
+    """A prompt that names erased concepts, and what it is to become."""
 
     prompt: Prompt
-    mapped: str
-    concept: int
+    mapped: str  # the same prompt, the concepts that are switched on replaced
+    named: tuple[int, ...]  # concepts that it names
+    off: tuple[int, ...] = ()  # those of them that are switched off, so that they stay
+
+    @property
+    def concept(self) -> int:
+        return next(n for n in self.named if n not in self.off)
+
+
+def parse_erase(entry: str, templates: dict[str, list[str]] | None = None, common: list[str] = ()) -> Erase:
+    """ "cat, kitty -> forest" as Erase; without a mapping concept one is to be suggested, as with "cat -> ?animal"."""
+    words, _, mapping = (part.strip() for part in entry.partition("->"))
+    words = tuple(w.strip() for w in words.split(","))
+    return Erase(words, mapping or SUGGEST, tuple((templates or {}).get(words[0], common)))
 
 
 def expand(template: str) -> list[str]:
@@ -68,31 +61,53 @@ def fill(template: str, concept: str, other: str = "") -> str:
     return re.sub(r"\b([Aa]) (?=[aeiouAEIOU])", r"\1n ", text)
 
 
-def split_templates(templates: list[str]) -> tuple[list[str], list[str]]:
+def split_templates(templates) -> tuple[list[str], list[str]]:
     """Expanded templates of one concept, and of two."""
     expanded = [e for t in templates for e in expand(t)]
     return [t for t in expanded if "{other}" not in t], [t for t in expanded if "{other}" in t]
 
 
-def target_prompts(pairs: list[tuple[str, str]], templates: list[str], others: list[str], count: int, seed: int) -> list[Target]:
-    """Targets of every concept in every template; of the two-concept ones `count` per concept, drawn by the seed."""
+def target_prompts(erased: list[Erase], others: list[str], count: int, seed: int) -> list[Target]:
+    """Targets of every concept and word in every template; of the two-concept ones `count` per concept, drawn by the seed.
+
+    With several concepts also `count` prompts per concept that name a second erased one, half of them with the
+    second switched off.
+    """
     rng = random.Random(seed)
-    single, double = split_templates(templates)
     targets = []
-    for index, (target, mapping) in enumerate(pairs):
-        targets += [Target(Prompt(fill(t, target), False), fill(t, mapping), index) for t in single]
-        everything = [(t, o) for t in double for o in others if o != mapping]
-        for t, other in rng.sample(everything, min(count, len(everything))):
-            targets.append(Target(Prompt(fill(t, target, other), True), fill(t, mapping, other), index))
+    for index, concept in enumerate(erased):
+        single, double = split_templates(concept.templates)
+        targets += [Target(Prompt(fill(t, w), False), fill(t, concept.mapping), (index,)) for w in concept.words for t in single]
+        everything = [(t, w, o) for t in double for w in concept.words for o in others if o != concept.mapping]
+        for t, w, other in rng.sample(everything, min(count, len(everything))):
+            targets.append(Target(Prompt(fill(t, w, other), True), fill(t, concept.mapping, other), (index,)))
+        both = [(t, w, j) for t in double for w in concept.words for j in range(len(erased)) if j != index]
+        for number, (t, w, j) in enumerate(rng.sample(both, min(count, len(both)))):
+            other = erased[j].words[number % len(erased[j].words)]
+            prompt = Prompt(fill(t, w, other), True)
+            if number % 2:
+                targets.append(Target(prompt, fill(t, concept.mapping, other), (index, j), (j,)))
+            else:
+                targets.append(Target(prompt, fill(t, concept.mapping, erased[j].mapping), (index, j)))
     return targets
 
 
-def retain_prompts(retain: list[str], mappings: list[str], templates: list[str], given: list[str], count: int, seed: int) -> list[Prompt]:
+def retain_prompts(retain: list[str], erased: list[Erase], templates: list[str], given: list[str], count: int, seed: int) -> list[Prompt]:
     """Prompts that must survive: the given ones, retain and mapping concepts in every template, `count` drawn pairs."""
     rng = random.Random(seed)
     single, double = split_templates(templates)
-    names = list(dict.fromkeys([*retain, *mappings]))
+    names = list(dict.fromkeys([*retain, *(e.mapping for e in erased)]))
     prompts = [Prompt(g, False) for g in given] + [Prompt(fill(t, name), False) for name in names for t in single]
     everything = [(t, a, b) for t in double for a in names for b in names if a != b]
     prompts += [Prompt(fill(t, a, b), True) for t, a, b in rng.sample(everything, min(count, len(everything)))]
     return list(dict.fromkeys(prompts))
+
+
+def among_words(texts: list[str], words: list[str], seed: int) -> list[str]:
+    """Each prompt with one to eight words before or behind it, drawn by the seed: the switch has to see past them."""
+    rng = random.Random(seed)
+    mixed = []
+    for text in texts:
+        extra = " ".join(rng.sample(words, min(len(words), rng.randint(1, 8))))
+        mixed.append(f"{extra} {text}" if rng.random() < 0.5 else f"{text} {extra}")
+    return mixed

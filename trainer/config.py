@@ -7,7 +7,9 @@ import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from .concepts import RETAIN, TEMPLATES
+from .concepts import SUGGEST, Erase, parse_erase
+from .extend import inherited
+from .words import MAPPINGS, RETAIN, TEMPLATES
 
 
 class ConfigError(ValueError):
@@ -17,19 +19,25 @@ class ConfigError(ValueError):
 @dataclass
 class Config:
     base: str = ""  # a checkpoint's path or name, or "demo"
-    erase: list = field(default_factory=list)  # "cat -> forest": what is forgotten -> what is drawn instead
+    # "cat, kitty -> forest": what is forgotten, in one or more words -> what is drawn instead; "cat -> ?animal" and
+    # "cat" let it be suggested
+    erase: list = field(default_factory=list)
     out: str = ""  # the eraser file to write
+    add_to: str = ""  # an eraser file to go on from: what it erases stays erased
+    remove: list = field(default_factory=list)  # concepts of that file which are to be left alone from now on
 
     # prompts
     templates: list = field(default_factory=lambda: list(TEMPLATES))  # {} is the concept, {other} one that stays, {a|b} every alternative
+    templates_for: dict = field(default_factory=dict)  # concept -> its own templates in place of these
     retain: list = field(default_factory=lambda: list(RETAIN))  # concepts that must survive, put into the templates
     retain_prompts: list = field(default_factory=list)  # whole prompts that must survive
+    neighbours: int = 8  # of each concept, the nearest of trainer/words.py, added to retain
     clip_skips: list = field(default_factory=lambda: [1, 2])  # text encoder layers that users may choose, 1 the last
 
     # z_t: the base model's own pictures of the target prompts
     size: str = "512x512"
     pair_size: str = ""  # for templates with {other}; empty: as size
-    pictures: int = 32  # of target prompts; half as many of pairs
+    pictures: int = 32  # of target prompts, half as many of pairs; 4 of a concept at the least
     sampling_steps: int = 20
     cfg: float = 7.5
     kept_steps: int = 8  # noisy latents kept of each picture
@@ -41,7 +49,7 @@ class Config:
     steps: int = 300  # S
 
     # training
-    objective: str = "direct"  # or "trajectory", the paper's
+    objective: str = "direct"  # or "trajectory", the paper's; "authors", both added
     iterations: int = 300
     batch: int = 16
     learning_rate: float = 5e-4
@@ -56,9 +64,9 @@ class Config:
     preview_every: int = 100  # 0: no previews
     save_every: int = 100
 
-    def pairs(self) -> list[tuple[str, str]]:
-        """(target, mapping) of every entry of `erase`."""
-        return [tuple(part.strip() for part in entry.split("->")) for entry in self.erase]
+    def erased(self) -> list[Erase]:
+        """Every entry of `erase`, taken apart."""
+        return [parse_erase(entry, self.templates_for, self.templates) for entry in self.erase]
 
     def size_of(self, pair: bool) -> tuple[int, int]:
         return tuple(int(n) for n in (self.pair_size if pair and self.pair_size else self.size).split("x"))
@@ -84,7 +92,14 @@ POSITIVE = (
     "cfg",
 )
 DEFAULT = Config()
-CHOICES = {"objective": ("direct", "trajectory"), "autocast": ("none", "bf16")}
+EXPECTED = {
+    list: "a list",
+    dict: "a mapping of names to lists",
+    str: "a text",
+    int: "a whole number",
+    float: "a number (0.002, not 2e-3)",
+}
+CHOICES = {"objective": ("direct", "trajectory", "authors"), "autocast": ("none", "bf16")}
 
 
 def check(config: Config, source: str) -> Config:
@@ -99,17 +114,13 @@ def check(config: Config, source: str) -> Config:
             value = float(value)
             setattr(config, f.name, value)
         if type(value) is not kind or kind is float and not math.isfinite(value):
-            wrong(
-                f.name,
-                value,
-                {"list": "a list", "str": "a text", "int": "a whole number", "float": "a number (0.002, not 2e-3)"}[kind.__name__],
-            )
+            wrong(f.name, value, EXPECTED[kind])
         if kind is list and not all(isinstance(v, int if f.name == "clip_skips" else str) for v in value):
             wrong(f.name, value, "a list of " + ("whole numbers" if f.name == "clip_skips" else "texts"))
     for name in POSITIVE:
         if not getattr(config, name) > 0:
             wrong(name, getattr(config, name), "a number above 0")
-    for name in ("guidance", "retain_weight", "preview_every", "seed"):
+    for name in ("guidance", "retain_weight", "preview_every", "seed", "neighbours"):
         if getattr(config, name) < 0:
             wrong(name, getattr(config, name), "0 or more")
     for name, choices in CHOICES.items():
@@ -122,13 +133,16 @@ def check(config: Config, source: str) -> Config:
     if not config.erase:
         wrong("erase", config.erase, 'at least one entry like "cat -> forest"')
     for entry in config.erase:
-        parts = [p.strip() for p in entry.split("->")]
-        if len(parts) != 2 or not all(parts):
-            wrong("erase", entry, 'a target and a mapping concept, like "cat -> forest"')
-        if parts[0].lower() == parts[1].lower():
+        words, arrow, mapping = (p.strip() for p in entry.partition("->"))
+        if not all(w.strip() for w in words.split(",")) or (arrow and not mapping) or "->" in mapping:
+            wrong("erase", entry, 'a target and a mapping concept, like "cat -> forest", or "cat, kitty -> forest"')
+        if mapping.startswith(SUGGEST) and (category := mapping[1:].strip()) and category not in MAPPINGS:
+            wrong("erase", entry, f"a mapping concept or one of {', '.join(SUGGEST + c for c in MAPPINGS)}")
+        if mapping.lower() in [w.strip().lower() for w in words.split(",")]:
             wrong("erase", entry, "a mapping concept that is not the target")
-    targets = {t.lower() for t, _ in config.pairs()}
-    if len(targets) < len(config.erase):
+    erased = config.erased()
+    targets = [w.lower() for e in erased for w in e.words]
+    if len(set(targets)) < len(targets):
         wrong("erase", config.erase, "each target once")
     for name in config.retain:
         if name.strip().lower() in targets or not name.strip():
@@ -136,11 +150,16 @@ def check(config: Config, source: str) -> Config:
     for prompt in config.retain_prompts:
         if any(re.search(rf"\b{re.escape(t)}\b", prompt.lower()) for t in targets):
             wrong("retain_prompts", prompt, "prompts that do not name a target: take it out, or take the target out of erase")
-    for name, _ in config.pairs():
-        if mapped := [m for _, m in config.pairs() if m.lower() == name.lower()]:
-            wrong("erase", config.erase, f"mapping concepts that are not erased themselves ({mapped[0]} is)")
-    if not any("{other}" not in t for t in config.templates) or not all("{}" in t for t in config.templates):
-        wrong("templates", config.templates, "texts with {} where the concept goes, at least one of them without {other}")
+    for concept in erased:
+        if concept.mapping.lower() in targets:
+            wrong("erase", config.erase, f"mapping concepts that are not erased themselves ({concept.mapping} is)")
+    for name in config.templates_for:
+        if name not in {e.name for e in erased}:
+            wrong("templates_for", name, "a concept of erase, by its first word")
+    if config.remove and not config.add_to:
+        wrong("remove", config.remove, "an eraser file in add_to that these concepts are removed from")
+    for templates in (config.templates, *config.templates_for.values()):
+        check_templates(templates, wrong)
     if not config.clip_skips or min(config.clip_skips) < 1:
         wrong("clip_skips", config.clip_skips, "layers counted from the last, 1 or more")
     for name in ("size", "pair_size"):
@@ -152,6 +171,15 @@ def check(config: Config, source: str) -> Config:
     if not config.size:
         wrong("size", config.size, 'width and height in pixels, like "512x512"')
     return config
+
+
+def check_templates(templates, wrong) -> None:
+    if (
+        not isinstance(templates, list)
+        or not all(isinstance(t, str) and "{}" in t for t in templates)
+        or not any("{other}" not in t for t in templates)
+    ):
+        wrong("templates", templates, "texts with {} where the concept goes, at least one of them without {other}")
 
 
 def from_mapping(values: dict, source: str) -> Config:
@@ -167,7 +195,7 @@ def from_mapping(values: dict, source: str) -> Config:
     config = Config(**values)
     if "retain" not in values and all(isinstance(e, str) for e in config.erase):
         # The built-in list stands for "everything else": what is erased is simply not part of it.
-        erased = {word for target, *_ in (e.split("->") for e in config.erase) for word in target.lower().split()}
+        erased = {word for e in config.erase for target in parse_erase(e).words for word in target.lower().split()}
         config.retain = [name for name in config.retain if not erased & set(name.split())]
     return check(config, source)
 
@@ -193,14 +221,18 @@ def parse_arguments(argv: list[str], description: str) -> tuple[Config, argparse
     for f in fields(Config):
         default = getattr(DEFAULT, f.name)
         option = "--" + f.name.replace("_", "-")
+        if isinstance(default, dict):
+            continue  # in YAML only
         if isinstance(default, list):
             parser.add_argument(option, dest=f.name, nargs="+", action="extend", type=int if f.name == "clip_skips" else str)
         else:
             parser.add_argument(option, dest=f.name, type=type(default))
     arguments = parser.parse_args(argv)
-    given = {f.name: getattr(arguments, f.name) for f in fields(Config) if getattr(arguments, f.name) is not None}
-    values = read_yaml(arguments.config) if arguments.config else {}
+    given = {f.name: value for f in fields(Config) if (value := getattr(arguments, f.name, None)) is not None}
+    values = {**(read_yaml(arguments.config) if arguments.config else {}), **given}
+    if values.get("add_to"):
+        values = inherited(values)
     source = arguments.config or "command line"
     if arguments.config and given:
         source += " with " + " ".join("--" + name.replace("_", "-") for name in given)
-    return from_mapping({**values, **given}, source), arguments
+    return from_mapping(values, source), arguments

@@ -1,6 +1,6 @@
 """What the eraser is compared with: an ordinary LoRA, its own static mean, and itself with shuffled conditions.
 
-Each has the call of a hypernetwork, (condition, s) -> factors, so that all are trained and sampled by the same code.
+Each has the call of a hypernetwork, (condition, s, off) -> factors, so that all are trained and sampled by the same code.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ class Lora(nn.Module):
         self.down = nn.ParameterList(torch.randn(shape.rank, n.inputs) / n.inputs**0.5 for n in shape.layers)
         self.up = nn.ParameterList(torch.zeros(n.outputs, shape.rank) for n in shape.layers)
 
-    def forward(self, condition: Condition, s: torch.Tensor) -> list[Factors]:
+    def forward(self, condition: Condition, s: torch.Tensor, off=None) -> list[Factors]:
         n, strength = len(s), (s / self.shape.steps).view(-1, 1, 1)
         return [Factors(d.expand(n, -1, -1), strength * u.expand(n, -1, -1)) for d, u in zip(self.down, self.up)]
 
@@ -36,7 +36,7 @@ class Fixed(nn.Module):
         super().__init__()
         self.factors = factors
 
-    def forward(self, condition: Condition, s: torch.Tensor) -> list[Factors]:
+    def forward(self, condition: Condition, s: torch.Tensor, off=None) -> list[Factors]:
         return [Factors(*(t.expand(len(s), -1, -1) for t in f)) for f in self.factors]
 
 

@@ -33,12 +33,12 @@ def squared_distance(a: list[Factors], b: list[Factors]):
     return sum((x - y).square().sum((1, 2)) for f, g in zip(a, b) for x, y in zip(f, g))
 
 
-def retention_loss(network, condition, s):
-    """The adapter of retain prompts stays the zero adapter.
+def retention_loss(network, condition, s, off=None):
+    """The adapter of retain prompts stays the zero adapter, and so does that of prompts whose concepts are `off`.
 
     L_retain = E || H(c_retain, s) - H(c_retain, 0) ||^2
     """
-    return squared_distance(network(condition, s), network(condition, torch.zeros_like(s))).mean()
+    return network.squared_change(condition, s, off).mean()
 
 
 def removal_loss(before: list[Factors], after: list[Factors], gradient: list[Factors], eta: float):
@@ -65,7 +65,7 @@ def direct(network, batch, predict, total_steps: int, eta: float):
     Returns:
         the loss, and L_task as a number.
     """
-    loss = task_loss(predict(network(batch.condition, batch.s)), batch.eps, batch.eps_star, batch.s / total_steps, batch.scale)
+    loss = task_loss(predict(network(batch.condition, batch.s, batch.off)), batch.eps, batch.eps_star, batch.s / total_steps, batch.scale)
     return loss, loss.item()
 
 
@@ -74,13 +74,28 @@ def trajectory(network, batch, predict, total_steps: int, eta: float):
 
     The task is judged at its end, s = S, whatever s the adapter is at. Arguments and result as `direct`.
     """
+    before, task, gradient = simulated_step(network, batch, predict, total_steps)
+    after = network(batch.condition, batch.s.clamp(max=total_steps - 1) + 1, batch.off)
+    return removal_loss(before, after, gradient, eta), task.item()
+
+
+def authors(network, batch, predict, total_steps: int, eta: float):
+    """As the authors' released code: the task's gradient reaches the hypernetwork too, beside the trajectory's.
+
+    L = L_task(H(c, s)) + L_remove
+    """
+    before, task, gradient = simulated_step(network, batch, predict, total_steps)
+    after = network(batch.condition, batch.s.clamp(max=total_steps - 1) + 1, batch.off)
+    return task + removal_loss(before, after, [Factors(*(g.detach() for g in f)) for f in gradient], eta), task.item()
+
+
+def simulated_step(network, batch, predict, total_steps: int):
+    """H(c, s), L_task there, judged at its end s = S, and its gradient with respect to the factors."""
     s = batch.s.clamp(max=total_steps - 1)
-    before = network(batch.condition, s)
-    leaves = [Factors(f.down.detach().requires_grad_(), f.up.detach().requires_grad_()) for f in before]
-    task = task_loss(predict(leaves), batch.eps, batch.eps_star, torch.ones_like(s), batch.scale)
-    gradients = iter(torch.autograd.grad(task, [t for f in leaves for t in f]))
-    gradient = [Factors(next(gradients), next(gradients)) for _ in leaves]
-    return removal_loss(before, network(batch.condition, s + 1), gradient, eta), task.item()
+    before = network(batch.condition, s, batch.off)
+    task = task_loss(predict(before), batch.eps, batch.eps_star, torch.ones_like(s), batch.scale)
+    gradients = iter(torch.autograd.grad(task, [t for f in before for t in f], retain_graph=True))
+    return before, task, [Factors(next(gradients), next(gradients)) for _ in before]
 
 
-OBJECTIVES = {"direct": direct, "trajectory": trajectory}
+OBJECTIVES = {"direct": direct, "trajectory": trajectory, "authors": authors}

@@ -25,6 +25,8 @@ DEPENDS = (
     "size",
     "pair_size",
     "pictures",
+    "templates_for",
+    "add_to",
     "sampling_steps",
     "cfg",
     "kept_steps",
@@ -33,6 +35,23 @@ DEPENDS = (
     "autocast",
 )
 SMALLEST_LEVEL = 0.1
+FEWEST = 4  # pictures of a concept, and again of its pairs
+
+
+@dataclass
+class Labels:
+    """Which concepts prompts name, and which of them are switched off: (N, K) bool."""
+
+    named: torch.Tensor
+    off: torch.Tensor
+
+    def rows(self, index) -> "Labels":
+        return Labels(self.named[index], self.off[index])
+
+    def some_off(self, rng: torch.Generator) -> torch.Tensor:
+        """`off`, in half of the rows joined by concepts that the prompt does not name, each at even odds."""
+        some = torch.rand(len(self.off), 1, generator=rng) < 0.5
+        return self.off | (some & ~self.named & (torch.rand(self.off.shape, generator=rng) < 0.5))
 
 
 @dataclass
@@ -43,6 +62,7 @@ class Batch:
     sigma: torch.Tensor  # (N,)
     context: torch.Tensor  # (N, T, D) token states of the target prompts
     condition: Condition
+    off: torch.Tensor  # (N, K) bool, concepts switched off
     s: torch.Tensor  # (N,) steps in 0..S
     eps: torch.Tensor  # the frozen model's prediction for the target prompt
     eps_star: torch.Tensor  # what it is to become
@@ -59,13 +79,16 @@ class Samples:
     x: torch.Tensor  # (M, C, H, W)
     sigma: torch.Tensor  # (M,)
     prompt: torch.Tensor  # (M,) long, into the target prompts
+    concept: torch.Tensor  # (M,) long
     eps: torch.Tensor
     eps_star: torch.Tensor
     scale: torch.Tensor  # (M,) mean |eps* - eps|^2 at that noise level
 
-    def batch(self, size: int, text: Text, conditions: list[Condition], total_steps: int, rng: torch.Generator) -> Batch:
-        """A random batch; half of its rows at s = S, the others anywhere below, each of any clip skip's condition."""
-        rows = torch.randint(len(self.x), (size,), generator=rng)
+    def batch(self, size: int, text: Text, conditions: list[Condition], labels: Labels, total_steps: int, rng) -> Batch:
+        """A random batch, every concept as likely as any other; half of its rows at s = S, the others anywhere below,
+        each of any clip skip's condition."""
+        weights = 1 / torch.bincount(self.concept).float()[self.concept]
+        rows = torch.multinomial(weights, size, replacement=True, generator=rng)
         prompts = self.prompt[rows]
         s = torch.rand(size, generator=rng) * total_steps
         s[torch.rand(size, generator=rng) < 0.5] = total_steps
@@ -75,6 +98,7 @@ class Samples:
             self.sigma[rows],
             text.tokens[prompts],
             conditions[which].rows(prompts),
+            labels.rows(prompts).some_off(rng),
             s,
             self.eps[rows],
             self.eps_star[rows],
@@ -82,8 +106,9 @@ class Samples:
         )
 
 
-def cache_key(config: Config) -> str:
-    return hashlib.sha256(repr([getattr(config, name) for name in DEPENDS]).encode()).hexdigest()
+def cache_key(config: Config, targets: list[Target]) -> str:
+    depends = [getattr(config, name) for name in DEPENDS], [(t.prompt.text, t.mapped) for t in targets]
+    return hashlib.sha256(repr(depends).encode()).hexdigest()
 
 
 def cached_samples(
@@ -92,7 +117,7 @@ def cached_samples(
     """The samples of both picture sizes, from the cache file at `path` where it was made with the same settings."""
     from safetensors import safe_open
 
-    key, names = cache_key(config), Samples.__dataclass_fields__
+    key, names = cache_key(config, targets), Samples.__dataclass_fields__
     if path.exists():
         try:
             with safe_open(path, framework="pt") as file:
@@ -103,7 +128,7 @@ def cached_samples(
         except Exception as error:  # a cache that cannot be read is only made again
             progress(f"cache {path} is not usable ({error}), sampling again")
     made = [
-        draw_samples(backbone, config, [i for i, t in enumerate(targets) if t.prompt.pair == pair], pair, text, mapped, progress)
+        draw_samples(backbone, config, targets, pair, text, mapped, progress)
         for pair in (False, True)
         if any(t.prompt.pair == pair for t in targets)
     ]
@@ -111,12 +136,22 @@ def cached_samples(
     return made
 
 
+def picture_order(targets: list[Target], pair: bool, count: int, rng: random.Random) -> list[int]:
+    """Which target prompts are drawn: `count`, but FEWEST of every concept at least, the concepts in turn."""
+    of_concept: dict[int, list[int]] = {}
+    for index, target in enumerate(targets):
+        if target.prompt.pair == pair:
+            of_concept.setdefault(target.concept, []).append(index)
+    rounds = max(FEWEST, -(-count // len(of_concept)))
+    drawn = {c: [p for _ in range(rounds // len(ps) + 1) for p in rng.sample(ps, len(ps))][:rounds] for c, ps in of_concept.items()}
+    return [drawn[c][r] for r in range(rounds) for c in of_concept]
+
+
 @torch.no_grad()
-def draw_samples(backbone: Backbone, config: Config, prompts: list[int], pair: bool, text: Text, mapped: Text, progress) -> Samples:
+def draw_samples(backbone: Backbone, config: Config, targets: list[Target], pair: bool, text: Text, mapped: Text, progress) -> Samples:
     """Sample pictures of the target prompts and keep noisy latents on the way, then predict both sides once."""
-    rng = random.Random(config.seed)
-    count = max(1, config.pictures // 2) if pair else config.pictures
-    order = [p for _ in range(count // len(prompts) + 1) for p in rng.sample(prompts, len(prompts))][:count]
+    order = picture_order(targets, pair, config.pictures // (1 + pair), random.Random(config.seed))
+    count = len(order)
     keep = [round(i * config.sampling_steps / config.kept_steps) for i in range(config.kept_steps)]
     empty = backbone.encode([""])
     parts = []
@@ -124,24 +159,25 @@ def draw_samples(backbone: Backbone, config: Config, prompts: list[int], pair: b
         rows = order[start : start + config.batch]
         progress(f"sampling {'pairs' if pair else 'pictures'}: {start + len(rows)} of {count}")
         negative = empty.repeated(len(rows))
-        kept = backbone.sample(
-            text.rows(rows).conditioning(),
-            negative.conditioning(),
-            config.size_of(pair),
-            config.seed + start,
-            config.sampling_steps,
-            config.cfg,
-            keep=keep,
-        )
-        for x, sigma in kept:
-            sigmas = torch.full((len(rows),), sigma, device=x.device)
-            with torch.autocast(x.device.type, torch.bfloat16, enabled=config.autocast == "bf16"):
+        with torch.autocast(backbone.device.type, torch.bfloat16, enabled=config.autocast == "bf16"):
+            kept = backbone.sample(
+                text.rows(rows).conditioning(),
+                negative.conditioning(),
+                config.size_of(pair),
+                config.seed + start,
+                config.sampling_steps,
+                config.cfg,
+                keep=keep,
+            )
+            for x, sigma in kept:
+                sigmas = torch.full((len(rows),), sigma, device=x.device)
                 eps = backbone.predict(x, sigmas, text.tokens[rows]).float()
                 eps_mapped = backbone.predict(x, sigmas, mapped.tokens[rows]).float()
-            kept_rows = (x, sigmas, torch.tensor(rows), eps, guided_target(eps_mapped, eps, config.guidance))
-            parts.append(tuple(t.cpu() for t in kept_rows))
-    x, sigma, prompt, eps, eps_star = (torch.cat(p) for p in zip(*parts))
-    return Samples(x, sigma, prompt, eps, eps_star, level_scale((eps_star - eps).square().mean((1, 2, 3)), sigma))
+                concept = torch.tensor([targets[r].concept for r in rows])
+                kept_rows = (x.float(), sigmas, torch.tensor(rows), concept, eps, guided_target(eps_mapped, eps, config.guidance))
+                parts.append(tuple(t.cpu() for t in kept_rows))
+    x, sigma, prompt, concept, eps, eps_star = (torch.cat(p) for p in zip(*parts))
+    return Samples(x, sigma, prompt, concept, eps, eps_star, level_scale((eps_star - eps).square().mean((1, 2, 3)), sigma))
 
 
 def level_scale(change, sigma):

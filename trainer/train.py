@@ -24,11 +24,14 @@ import torch
 from tqdm import tqdm
 
 from trainer import backbone as host
-from trainer import concepts, previews, samples, state, switch
+from trainer import previews, state, switch
 from trainer.config import Config, ConfigError, parse_arguments
+from trainer.data import Data
+from trainer.extend import take_over
+from trainer.neighbours import resolve
 from trainer.objectives import OBJECTIVES, retention_loss
 from unhype.adapter import Term, adapter
-from unhype.checkpoint import Concept, Eraser, save_eraser
+from unhype.checkpoint import Concept, Eraser, load_eraser, save_eraser
 from unhype.condition import stack_conditions
 from unhype.hypernetwork import Hypernetwork, Shape
 from unhype.layers import family_of, layer_table
@@ -60,34 +63,6 @@ class StopRequest:
             signal.signal(number, handler)
 
 
-class Data:
-    """Prompts encoded and samples drawn: everything that the training steps read."""
-
-    def __init__(self, config: Config, backbone: host.Backbone, progress=print):
-        mappings = [m for _, m in config.pairs()]
-        self.targets = concepts.target_prompts(config.pairs(), config.templates, config.retain, max(16, config.pictures // 2), config.seed)
-        self.retain = concepts.retain_prompts(
-            config.retain, mappings, config.templates, config.retain_prompts, 2 * len(config.retain), config.seed
-        )
-        texts = [t.prompt.text for t in self.targets]
-        progress(f"encoding {2 * len(texts) + len(self.retain)} prompts")
-        self.text = backbone.encode(texts)
-        mapped = backbone.encode([t.mapped for t in self.targets])
-        self.conditions, self.retain_conditions = [], []
-        for skip in config.clip_skips:
-            self.conditions.append((self.text if skip == 1 else backbone.encode(texts, skip)).condition())
-            self.retain_conditions.append(backbone.encode([p.text for p in self.retain] + [""], skip).condition())
-        cache = Path(config.out).with_suffix(".cache.safetensors")
-        self.samples = samples.cached_samples(backbone, config, self.targets, self.text, mapped, cache, progress)
-
-    def labels(self, count: int) -> torch.Tensor:
-        """1 where a prompt names a concept, for targets first and retain prompts after: (N, K)."""
-        labels = torch.zeros(len(self.targets) + len(self.retain) + 1, count)
-        for row, target in enumerate(self.targets):
-            labels[row, target.concept] = 1
-        return labels
-
-
 def new_network(config: Config, backbone: host.Backbone, data: Data) -> tuple[Hypernetwork, str]:
     """A fresh hypernetwork for the backbone's layers and text widths, its standardisation fitted."""
     family = family_of(backbone.diffusion_model)
@@ -106,13 +81,17 @@ def new_network(config: Config, backbone: host.Backbone, data: Data) -> tuple[Hy
         )
     )
     network.standardise.fit(seen)
+    if config.add_to:
+        take_over(network, [e.name for e in config.erased()], load_eraser(config.add_to))
     return network, family.name
 
 
 def fit_switch(config: Config, network: Hypernetwork, data: Data) -> list[dict]:
     """Fit the switch on four fifths of the prompts and calibrate it on the rest; returns a report per concept."""
-    both = stack_conditions([stack_conditions([t, r]) for t, r in zip(data.conditions, data.retain_conditions)])
-    labels = data.labels(len(config.erase)).repeat(len(config.clip_skips), 1)
+    groups = list(zip(data.conditions, data.retain_conditions, data.mixed_conditions))
+    both = stack_conditions([c for group in groups for c in group])
+    safe = torch.zeros(len(data.retain) + 1, len(config.erase), dtype=torch.bool)
+    labels = torch.cat([data.labels.named, safe, data.mixed_named]).float().repeat(len(groups), 1)
     held_out = torch.zeros(len(labels), dtype=torch.bool)
     for group in [*(labels.T > 0.5), labels.sum(1) == 0]:
         rows = group.nonzero().flatten()
@@ -136,7 +115,7 @@ def training_step(network, backbone, config: Config, data: Data, optimizer, rng,
     device = backbone.device
     kind = data.samples[iteration % len(data.samples)]
     size = max(1, config.batch // (1 + iteration % len(data.samples)))
-    batch = kind.batch(size, data.text, data.conditions, config.steps, rng).to(device)
+    batch = kind.batch(size, data.text, data.conditions, data.labels, config.steps, rng).to(device)
     rows = torch.arange(len(batch.x), device=device)
     layers = network.shape.layers
 
@@ -148,10 +127,9 @@ def training_step(network, backbone, config: Config, data: Data, optimizer, rng,
     loss, task = OBJECTIVES[config.objective](network, batch, predict, config.steps, config.eta)
     losses = {"loss": loss.item(), "task": task}
     if config.retain_weight:
-        pool = data.retain_conditions[iteration % len(data.retain_conditions)]
-        pick = torch.randint(len(pool.pooled), (config.retain_batch,), generator=rng)
-        s = torch.rand(len(pick), generator=rng) * config.steps
-        retain = retention_loss(network, pool.rows(pick).to(device), s.to(device))
+        condition, off = data.retained(iteration, config.retain_batch, rng)
+        s = torch.rand(len(off), generator=rng) * config.steps
+        retain = retention_loss(network, condition.to(device), s.to(device), off.to(device))
         loss = loss + config.retain_weight * retain
         losses["retain"] = retain.item()
     if not loss.isfinite() or losses["task"] > 1e3:
@@ -175,9 +153,10 @@ def train(config: Config, backbone: host.Backbone, resume: bool = False, importe
     """
     out = Path(config.out)
     out.parent.mkdir(parents=True, exist_ok=True)
+    config = resolve(config, backbone, progress)
     data = Data(config, backbone, progress)
     network, family = new_network(config, backbone, data)
-    names = [Concept(t, m) for t, m in config.pairs()]
+    names = [Concept(e.name, e.mapping) for e in config.erased()]
     eraser = Eraser(network, family, names, asdict(config), source=out.name)
     for concept, calibration in zip(names, fit_switch(config, network, data)):
         concept.calibration = calibration

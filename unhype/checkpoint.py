@@ -21,7 +21,7 @@ from . import condition
 from .hypernetwork import Hypernetwork, Shape
 from .layers import FAMILIES, Layer
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 knew no concepts that are switched off
 KEY = "unhype"
 MAX_HEADER, MAX_BYTES, MAX_LAYERS = 16 << 20, 4 << 30, 4096
 LIMITS = {"rank": 256, "steps": 100_000, "hidden": 16_384, "queries": 256, "pooled_dim": 65_536, "token_dim": 65_536, "concepts": 10_000}
@@ -105,7 +105,10 @@ def load_eraser(path: str | Path) -> Eraser:
     shape, family, concepts = parse_description(path, meta)
     with torch.device("meta"):
         network = Hypernetwork(shape)
-    check_tensors(path, tensors, {name: tuple(t.shape) for name, t in network.state_dict().items()})
+    expected = {name: tuple(t.shape) for name, t in network.state_dict().items()}
+    if meta["format_version"] == 1:
+        del expected["off"]
+    check_tensors(path, tensors, expected)
     try:
         with safe_open(path, framework="pt") as file:  # copied: an fp32 tensor would stay a view of the mapped file
             loaded = {name: file.get_tensor(name).to(torch.float32, copy=True) for name in tensors}
@@ -117,6 +120,7 @@ def load_eraser(path: str | Path) -> Eraser:
                 f"{path}: tensor {name} holds NaN or infinite values; "
                 "the training diverged or the file is damaged. Train or download it again"
             )
+    loaded.setdefault("off", torch.zeros(shape.concepts, shape.hidden))
     network.load_state_dict(loaded, assign=True)
     network.requires_grad_(False).eval()
     return Eraser(network, family, concepts, meta.get("training", {}), meta.get("metrics", {}), path.name, digest_of(path))

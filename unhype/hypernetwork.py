@@ -1,9 +1,10 @@
 """The hypernetwork: a prompt's condition c and a step s -> LoRA factors for every target layer (arXiv 2602.03410).
 
-    theta_s = theta_0 + (s / S) * head(c, s)
+    theta_s = theta_0 + (s / S) * head(c, s, off)
 
 theta_0 is an ordinary LoRA start, down projections at random and up projections zero, the same for every prompt.
-So H(c, 0) is exactly the zero adapter, and no gradient is dead at the start.
+So H(c, 0) is exactly the zero adapter, and no gradient is dead at the start. `off` are the concepts of the file that
+are switched off: of "a cat and a dog" with "dog" switched off, the dog stays.
 """
 
 from dataclasses import dataclass
@@ -55,17 +56,16 @@ class Hypernetwork(nn.Module):
         self.switch = Switch(shape.concepts, shape.token_dim)
         self.summary = Summary(shape.queries, shape.token_dim)
         seen = shape.pooled_dim + shape.queries * shape.token_dim + 2 * FREQUENCIES
+        self.off = nn.Parameter(torch.zeros(shape.concepts, shape.hidden))
         self.trunk = nn.Sequential(nn.Linear(seen, shape.hidden), nn.SiLU(), nn.Linear(shape.hidden, shape.hidden), nn.SiLU())
         self.base_down = nn.ParameterList(torch.randn(shape.rank, n.inputs) / n.inputs**0.5 for n in shape.layers)
         self.heads = nn.ModuleList(nn.Linear(shape.hidden, shape.rank * (n.inputs + n.outputs), bias=False) for n in shape.layers)
         for head, layer in zip(self.heads, shape.layers):
             nn.init.normal_(head.weight, std=0.1 * (shape.hidden * layer.inputs) ** -0.5)
 
-    def forward(self, condition: Condition, s: torch.Tensor) -> list[Factors]:
-        """Factors of every layer for conditions of N rows and steps s (N,) in 0..S."""
-        strength = s / self.shape.steps
-        c = self.standardise(condition)
-        h = self.trunk(torch.cat([c.pooled, self.summary(c), fourier(strength)], 1))
+    def forward(self, condition: Condition, s: torch.Tensor, off: torch.Tensor | None = None) -> list[Factors]:
+        """Factors of every layer for conditions of N rows, steps s (N,) in 0..S and concepts switched off, (N, K) bool."""
+        strength, h = self.hidden(condition, s, off)
         factors = []
         for layer, base, head in zip(self.shape.layers, self.base_down, self.heads):
             change = (strength[:, None] * head(h)).split([self.shape.rank * layer.inputs, self.shape.rank * layer.outputs], 1)
@@ -77,16 +77,38 @@ class Hypernetwork(nn.Module):
             )
         return factors
 
+    def hidden(self, condition: Condition, s: torch.Tensor, off: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """s / S (N,), and what the heads see, (N, hidden)."""
+        strength = s / self.shape.steps
+        c = self.standardise(condition)
+        first, *rest = self.trunk
+        h = first(torch.cat([c.pooled, self.summary(c), fourier(strength)], 1))
+        if off is not None:
+            h = h + off.to(h.dtype) @ self.off
+        for part in rest:
+            h = part(h)
+        return strength, h
+
+    def squared_change(self, condition: Condition, s: torch.Tensor, off: torch.Tensor | None = None) -> torch.Tensor:
+        """|| H(c, s) - H(c, 0) ||^2 over all layers, (N,), without writing the factors out.
+
+        The heads are linear, so it is (s / S)^2 h^T G h with G the sum of their W^T W.
+        """
+        strength, h = self.hidden(condition, s, off)
+        gram = sum(head.weight.T @ head.weight for head in self.heads)
+        return strength.square() * ((h @ gram) * h).sum(1)
+
     def scores(self, condition: Condition) -> torch.Tensor:
         """The switch's score of every concept, (N, K)."""
         return self.switch(self.standardise(condition))
 
-    def fires(self, condition: Condition) -> torch.Tensor:
-        """Whether any concept fires, (N,) bool."""
-        return (self.scores(condition) > self.switch.threshold).any(1)
+    def fires(self, condition: Condition, off: torch.Tensor | None = None) -> torch.Tensor:
+        """Whether any concept fires that is not off (N or 1, K), (N,) bool."""
+        firing = self.scores(condition) > self.switch.threshold
+        return (firing if off is None else firing & ~off).any(1)
 
 
-def at_strength(network: Hypernetwork, condition: Condition, strength: float) -> list[Factors]:
+def at_strength(network: Hypernetwork, condition: Condition, strength: float, off: torch.Tensor | None = None) -> list[Factors]:
     """Factors at a node's strength: up to 1 it walks s = strength * S, above 1 it scales the adapter at S."""
     s = torch.full((len(condition.pooled),), min(strength, 1.0) * network.shape.steps, device=condition.pooled.device)
-    return [f._replace(up=f.up * max(strength, 1.0)) for f in network(condition, s)]
+    return [f._replace(up=f.up * max(strength, 1.0)) for f in network(condition, s, off)]

@@ -1,0 +1,189 @@
+"""The comparison of erasers on the demo base: methods side by side, hard prompts, attacks, the switch, and what it all costs.
+
+    python dev.py bench                     hours; made of parts that are kept in out/bench, so that it goes on where it stopped
+    python dev.py bench --quick             three minutes: a little of everything, into out/bench-quick
+    python dev.py bench --only table curve  some of it: tuning, table, curve, controls, switch, hard, attacks
+
+Writes report.json and report.md with plots and pictures. Work is done by processes of one thread each (--workers).
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import torch
+from filelock import FileLock, Timeout
+
+from benchmarks import attacks, cells, hard_prompts, recipes, report, switch
+from benchmarks.cells import Scale, cached, cell, cell_path
+from benchmarks.settings import QUICK, TRIALS, TUNING_NOUNS, TUNING_SEED
+from demo.judge import load_judge
+from trainer import backbone as host
+
+PARTS = ("tuning", "table", "curve", "controls", "switch", "hard", "attacks")
+SINGLE, FOUR, TWELVE = recipes.ORDER[:6], list(recipes.ORDER[:4]), list(recipes.ORDER[:12])
+SEEDS = (0, 1, 2)
+EVERY = [*recipes.ORDER, *recipes.ORDER_REST]
+ATTACKED = ("unhype", "lora-switched", "lora-esd", "lora-stack", "esd-full", "uce")
+CASE_SEED, ATTACK_SEED = 11, 13
+
+
+class Bench:
+    """All jobs of a run, each a file and the work that makes it."""
+
+    def __init__(self, folder: Path, quick: bool, only: list[str]):
+        self.folder, self.quick, self.only = folder, quick, only
+        self.scale = Scale(erased=8, other_seeds=1, hard=3, attacked=2, safe=12) if quick else Scale()
+
+    def settings(self) -> dict[str, dict]:
+        """Of each method the best of its trials; in a quick run the first, made small."""
+        if self.quick:
+            return {name: trials[0] | QUICK.get(name, QUICK["every"]) for name, trials in TRIALS.items()}
+        return {name: max(self.trials(name), key=report.merit)["settings"] for name in TRIALS}
+
+    def trials(self, name: str) -> list[dict]:
+        found = []
+        for settings in TRIALS[name]:
+            path = cell_path(self.folder / "tuning", name, list(TUNING_NOUNS), TUNING_SEED, settings, self.scale)
+            found += [cached(path, missing) | {"settings": settings}] if path.exists() else []
+        return found
+
+    def table(self) -> list[tuple[str, list[str], int]]:
+        """Method, nouns and seed of every row, the most wanted first."""
+        if self.quick:
+            return [(m, ["cat"], 0) for m in ("unhype", "lora-esd", "lora-switched", "uce")]
+        four = [(m, FOUR, s) for s in SEEDS for m in recipes.METHODS]
+        single = [(m, [n], 0) for m in recipes.METHODS for n in SINGLE]
+        twelve = [(m, TWELVE, 0) for m in recipes.METHODS]
+        first = lambda rows: sorted(rows, key=lambda r: recipes.METHODS.index(r[0]))
+        return [("unhype", FOUR, 0), ("unhype", TWELVE, 0), *first(single)[:6], *four, *twelve, *first(single)[6:]]
+
+    def row_job(self, name, nouns, seed):
+        settings = self.settings()
+        path = cell_path(self.folder, name, nouns, seed, settings_of(name, settings), self.scale)
+        return path, lambda tools: cell(*tools, name, nouns, seed, settings, self.scale, self.folder, quiet)
+
+    def jobs(self):
+        """(path, work) of everything that was asked for; those of the table only once tuning is done."""
+        parts = []
+        if "tuning" in self.only and not self.quick:
+            parts += [self.tuning_job(name, trial) for name, trials in TRIALS.items() for trial in trials]
+            if not all(path.exists() for path, _ in parts):
+                return parts
+        if "table" in self.only:
+            parts += [self.row_job(*row) for row in self.table()]
+        if "curve" in self.only and not self.quick:
+            parts += [self.row_job("unhype", EVERY[:k], 0) for k in (2, 8, 20)]
+        if "controls" in self.only:
+            parts += [self.row_job(name, nouns, 0) for name in recipes.CONTROLS for nouns in (FOUR, TWELVE)[: 0 if self.quick else 2]]
+        nouns = ["cat"] if self.quick else FOUR
+        if "switch" in self.only:
+            for which in [nouns] if self.quick else [FOUR, TWELVE]:
+                parts += [self.part_job("safe", which), self.part_job("switch", which)]
+        if "hard" in self.only:
+            cases = ("plain", "weighted 1.4") if self.quick else hard_prompts.CASES
+            parts += [self.part_job("hard", nouns, case) for case in cases]
+        if "attacks" in self.only:
+            names = ("unhype", "lora-esd") if self.quick else ATTACKED
+            kinds = ("paraphrase", "suffix") if self.quick else attacks.ATTACKS
+            for kind in kinds:
+                parts += [
+                    self.part_job("attack", nouns, kind, name, f) for name in names for f in (False, True) if not f or name == "unhype"
+                ]
+        return parts
+
+    def tuning_job(self, name, trial):
+        folder, nouns = self.folder / "tuning", list(TUNING_NOUNS)
+        path = cell_path(folder, name, nouns, TUNING_SEED, trial, self.scale)
+        # A folder of its own for each trial: files of trained methods are named by method, nouns and seed.
+        own = folder / path.stem
+        return path, lambda tools: cell(*tools, name, nouns, TUNING_SEED, {name: trial}, self.scale, own, quiet)
+
+    def part_job(self, part: str, nouns: list[str], *what):
+        settings = self.settings()
+        name = what[1] if part == "attack" else "unhype"
+        key = cells.key_of(part, nouns, what, sorted(settings_of(name, settings).items()), self.scale)
+        words = "-".join(str(w).replace(" ", "_") for w in what)
+        path = self.folder / part / f"{len(nouns)}-{words}-{key}.json"
+        return path, partial(self.part, part, nouns, what, settings)
+
+    def part(self, part: str, nouns: list[str], what: tuple, settings: dict, tools) -> dict:
+        backbone, judge = tools
+        name = what[1] if part == "attack" else "unhype"
+        method, _ = recipes.make(backbone, name, nouns, 0, settings, self.folder / "models", quiet)
+        if part == "hard":
+            rows = hard_prompts.table(method, backbone, judge, nouns, self.scale.hard, CASE_SEED, cases=what, progress=quiet)
+            return rows[0] if rows else {"case": what[0], "n": 0}
+        if part == "attack":
+            return attacks.attack(what[0], method, backbone, judge, nouns, self.scale.attacked, ATTACK_SEED, forced=what[2])
+        trained = recipes.trained_on(nouns, self.folder / "models")
+        if part == "safe":
+            return switch.identical(backbone, method, nouns, trained, self.scale.safe, CASE_SEED)
+        return switch.rates(backbone, method, nouns, trained, 40 if self.quick else 1500, CASE_SEED)
+
+
+def settings_of(name: str, settings: dict) -> dict:
+    """What a method's result depends on: its own settings, and those of the parts that it is made of."""
+    parts = {"lora-switched": ("lora-esd", "unhype"), "lora-stack": ("lora-esd",), **dict.fromkeys(recipes.CONTROLS, ("unhype",))}
+    return {f"{part}.{k}": v for part in parts.get(name, (name,)) for k, v in settings.get(part, {}).items()}
+
+
+def missing():
+    raise FileNotFoundError("a part of the run was deleted while it was read")
+
+
+def quiet(*_):
+    pass
+
+
+def work(bench: Bench) -> None:
+    """Do every job that nobody else is at, until none is left."""
+    host.start_comfy(host.find_comfy(None))
+    torch.set_num_threads(1)
+    tools = host.load_backbone("demo"), load_judge()
+    while waiting := [(path, job) for path, job in bench.jobs() if not path.exists()]:
+        mine = False
+        for path, job in waiting:
+            lock = path.with_suffix(".lock")
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with FileLock(lock, timeout=0):
+                    if not path.exists():
+                        mine, started = True, time.time()
+                        cached(path, lambda job=job: job(tools))
+                        done = sum(p.exists() for p, _ in bench.jobs())
+                        print(f"{time.strftime('%H:%M:%S')} {done} done: {path.stem}, {time.time() - started:.0f} s", flush=True)
+                        break  # what is to be done next may have changed
+            except Timeout:
+                continue
+        if not mine:
+            time.sleep(2)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    folder = (arguments.out or ROOT / ("out/bench-quick" if arguments.quick else "out/bench")).resolve()
+    bench = Bench(folder, arguments.quick, arguments.only)
+    if arguments.worker:
+        work(bench)
+        return 0
+    workers = [subprocess.Popen([sys.executable, __file__, *sys.argv[1:], "--worker"]) for _ in range(arguments.workers)]
+    codes = [w.wait() for w in workers]
+    report.write(bench, folder)
+    return max(codes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""One line of the comparison: a method, the nouns erased, a seed -> accuracies, H_o and cost.
+
+Each is written to a file when it is done, so that a run goes on where the last one ended.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from demo.judge import Judge
+from unhype.checkpoint import write_atomically
+
+from . import measure, recipes
+
+VERSION = 1  # of what a cell holds; another one makes all of them anew
+ACCURACY = {"erased": "acc_e", "words": "acc_g", "others": "acc_s"}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured."""
+
+    erased: int = 128  # pictures of erased nouns, and of their held-out words (their number of prompts rounds it up)
+    other_seeds: int = 2
+    hard: int = 200  # prompts a case
+    attacked: int = 24  # prompts an attack
+    safe: int = 500
+
+
+def key_of(*what) -> str:
+    return hashlib.sha256(repr((VERSION, *what)).encode()).hexdigest()[:12]
+
+
+def cached(path: Path, work) -> dict:
+    """The JSON at `path`, made by `work` and written whole where it is not there."""
+    if not path.exists():
+        result = work()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def base_drawn(backbone, judge: Judge, judged: list, seeds: int, folder: Path) -> measure.Drawn:
+    """The base model's own pictures of prompts, kept in a file: every cell with the same prompts shares them."""
+    path = folder / "base" / f"{key_of([p.text for p in judged], seeds)}.safetensors"
+    if not path.exists():
+        write_atomically(measure.draw(backbone, judge, backbone.model, judged, seeds)._asdict(), path, {})
+    return measure.Drawn(**load_file(path))
+
+
+def cell_path(folder: Path, name: str, nouns: list[str], seed: int, settings: dict, scale: Scale) -> Path:
+    return folder / "cells" / f"{name}-{len(nouns)}-{nouns[0]}-{seed}-{key_of(name, nouns, seed, sorted(settings.items()), scale)}.json"
+
+
+@torch.no_grad()
+def norms(network, condition) -> list[float]:
+    """The adapter's size on each prompt, || theta_S - theta_0 ||."""
+    return network.squared_change(condition, torch.full((len(condition.pooled),), float(network.shape.steps))).sqrt().tolist()
+
+
+def cell(backbone, judge: Judge, name: str, nouns: list[str], seed: int, settings: dict, scale: Scale, folder: Path, progress) -> dict:
+    """Train the method (or read it) and measure it; a row of the report."""
+    method, cost = recipes.make(backbone, name, nouns, seed, settings, folder / "models", progress)
+    row = {"base": "emoji-sd", "method": name, "erased": len(nouns), "nouns": nouns, "seed": seed, "n": {}}
+    for key, judged in measure.prompt_sets(nouns).items():
+        short = ACCURACY[key]
+        seeds = scale.other_seeds if key == "others" else max(1, -(-scale.erased // len(judged)))
+        base = base_drawn(backbone, judge, judged, seeds, folder)
+        found = measure.with_method(backbone, judge, method, judged, seeds, base)
+        row |= {
+            short: measure.top1(found, judged).float().mean().item(),
+            f"{short}_base": measure.top1(base, judged).float().mean().item(),
+            f"{short}_probability": measure.probability(found, judged),
+        }
+        row["n"][short] = found.scores[..., 0].numel()
+        if hasattr(method.network, "squared_change"):
+            size = norms(method.network, backbone.encode([p.text for p in judged]).condition())
+            row[f"norm_{key}"] = sum(size) / len(size)
+        if key == "others":
+            row["others_change"] = measure.change(found, base)
+            if method.forced is not None and len(nouns) > 1:
+                forced = measure.draw(backbone, judge, method.forced, judged, seeds)
+                row |= {
+                    "acc_s_forced": measure.top1(forced, judged).float().mean().item(),
+                    "others_change_forced": measure.change(forced, base),
+                }
+    row["h_o"] = measure.harmonic(row["acc_e"], row["acc_g"], row["acc_s"])
+    row["h_c"] = measure.harmonic(row["acc_e"], None, row["acc_s"])
+    row["h_o_probability"] = measure.harmonic(row["acc_e_probability"], row["acc_g_probability"], row["acc_s_probability"])
+    row["h_o_share"] = row["h_o"] / measure.harmonic(0.0, 0.0, row["acc_s_base"])
+    return row | vars(cost)

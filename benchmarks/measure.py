@@ -1,0 +1,86 @@
+"""Acc_e, Acc_g, Acc_s and H_o of a method on the demo base, judged on held-out prompts (protocol: CIFAR-10's of the paper)."""
+
+from typing import NamedTuple
+
+import torch
+
+from demo import prompts
+from demo.judge import NAMES, Judge
+from trainer.backbone import Backbone
+
+from .methods import Method
+
+SIZE, STEPS, CFG, BATCH = (64, 64), 8, 3.0, 48
+FIRST_SEED = 5000  # of the noise; training and tuning use others
+
+
+def prompt_sets(nouns: list[str]) -> dict[str, list[prompts.Judged]]:
+    """What the three accuracies are measured on: erased nouns, their held-out words, the other nouns."""
+    return {
+        "erased": [p for n in nouns for p in prompts.erased_prompts(n)],
+        "words": [p for n in nouns for p in prompts.heldout_word_prompts(n)],
+        "others": prompts.other_prompts(*nouns),
+    }
+
+
+class Drawn(NamedTuple):
+    """Pictures of prompts and what the judge says of them."""
+
+    scores: torch.Tensor  # (prompts, seeds, nouns)
+    pictures: torch.Tensor  # (prompts, seeds, H, W, 3) uint8
+
+
+@torch.inference_mode()
+def draw(backbone: Backbone, judge: Judge, model, judged: list, seeds: int, chosen: list[int] | None = None) -> Drawn:
+    """A MODEL's pictures of the chosen prompts (all).
+
+    The noise depends on a prompt's number and the seed only, so that every method starts from the same.
+    """
+    chosen = list(range(len(judged))) if chosen is None else chosen
+    every = [(i, s) for i in chosen for s in range(seeds)]
+    text, empty = backbone.encode([p.text for p in judged]), backbone.encode([""])
+    scores, pictures = [torch.zeros(0, len(NAMES))], [torch.zeros(0, *SIZE, 3, dtype=torch.uint8)]
+    for start in range(0, len(every), BATCH):
+        part = every[start : start + BATCH]
+        noise = torch.stack([backbone.noise(SIZE, FIRST_SEED + 1000 * s + i) for i, s in part])
+        rows = text.rows([i for i, _ in part]).conditioning()
+        latents = backbone.sample(rows, empty.repeated(len(part)).conditioning(), SIZE, FIRST_SEED, STEPS, CFG, model, noise=noise)
+        drawn = backbone.decode(latents)
+        scores.append(judge.scores(drawn))
+        pictures.append((drawn.clamp(0, 1) * 255).round().to(torch.uint8))
+    return Drawn(*(torch.cat(parts).unflatten(0, (len(chosen), seeds)) for parts in (scores, pictures)))
+
+
+def with_method(backbone, judge, method: Method, judged: list, seeds: int, base: Drawn) -> Drawn:
+    """Pictures with a method; where its switch is off they are the base's own, to the bit, and are not drawn again."""
+    if method.network is None:
+        return draw(backbone, judge, method.model, judged, seeds)
+    fires = method.network.fires(backbone.encode([p.text for p in judged]).condition()).nonzero().flatten().tolist()
+    found = Drawn(base.scores.clone(), base.pictures.clone())
+    if fires:
+        drawn = draw(backbone, judge, method.model, judged, seeds, fires)
+        found.scores[fires], found.pictures[fires] = drawn.scores, drawn.pictures
+    return found
+
+
+def change(found: Drawn, base: Drawn) -> float:
+    """How far the pictures are from the base's, root mean square over pixels, in 0..1."""
+    return (found.pictures.float() - base.pictures.float()).div(255).square().mean().sqrt().item()
+
+
+def top1(found: Drawn, judged: list[prompts.Judged]) -> torch.Tensor:
+    """Whether each sample's highest score is its prompt's noun, (prompts, seeds) bool."""
+    return found.scores.argmax(-1) == torch.tensor([NAMES.index(p.nouns[0]) for p in judged])[:, None]
+
+
+def probability(found: Drawn, judged: list[prompts.Judged]) -> float:
+    """The judge's mean probability of each prompt's noun, its scores of all nouns brought to a sum of 1."""
+    scores = found.scores / found.scores.sum(-1, keepdim=True).clamp_min(1e-9)
+    wanted = torch.tensor([NAMES.index(p.nouns[0]) for p in judged])[:, None, None].expand(-1, scores.shape[1], 1)
+    return scores.gather(2, wanted).mean().item()
+
+
+def harmonic(acc_e: float, acc_g: float | None, acc_s: float) -> float:
+    """H_o = 3 / (1 / (1 - Acc_e) + 1 / Acc_s + 1 / (1 - Acc_g)), without Acc_g H_c; 0 where one of them is."""
+    parts = [1 - acc_e, acc_s] + ([] if acc_g is None else [1 - acc_g])
+    return 0.0 if min(parts) <= 0 else len(parts) / sum(1 / p for p in parts)

@@ -1,0 +1,193 @@
+"""The methods under test on the demo base: their configs, how each is trained, and what that cost."""
+
+import json
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+from demo.captions import NOUNS
+from demo.prompts import erased_prompts, other_prompts
+from trainer import baselines, controls
+from trainer.concepts import retain_prompts, target_prompts
+from trainer.config import Config, from_mapping, read_yaml
+from trainer.data import Data
+from trainer.train import train
+from unhype.checkpoint import load_eraser, write_atomically
+from unhype.hypernetwork import Shape
+from unhype.layers import family_of, layer_table
+
+from .methods import Method, edited, switched
+
+ROOT = Path(__file__).resolve().parents[1]
+MAPPING = "forest"
+# Erased at once, in this order; the single ones are the first six, each alone.
+ORDER = ("cat", "car", "pizza", "guitar", "horse", "ghost", "bear", "fish", "airplane", "house", "ball", "cake")
+ORDER_REST = ("dog", "bus", "book", "apple", "bird", "boat", "clock", "burger")
+HYPERNETWORKS = {"unhype": "direct", "unhype-trajectory": "trajectory", "unhype-authors": "authors"}
+METHODS = (*HYPERNETWORKS, "lora-esd", "lora-switched", "esd-full", "uce", "lora-stack")
+CONTROLS = ("static-switched", "shuffled-switched")
+
+
+@dataclass
+class Cost:
+    """Of one training: processor seconds (one thread), rows that went through the denoiser, megabytes of the file."""
+
+    train_seconds: float
+    denoiser_evaluations: int
+    file_mb: float
+
+
+def config_for(method: str, nouns: list[str], seed: int, out: Path, settings: dict) -> Config:
+    """The demo's recipe for these nouns, every other noun retained; iterations grow with the root of their number."""
+    values = read_yaml(ROOT / "trainer/configs/demo_cat.yaml") | settings
+    values |= {
+        "erase": [f"{n} -> {MAPPING}" for n in nouns],
+        "retain": [n for n in NOUNS if n not in (*nouns, MAPPING)],
+        "seed": seed,
+        "out": str(out),
+        "preview_every": 0,
+        "objective": HYPERNETWORKS.get(method, "direct"),
+    }
+    values["iterations"] = round(values["iterations"] * len(nouns) ** 0.5)
+    return from_mapping(values, f"{method} of {', '.join(nouns)}")
+
+
+@contextmanager
+def measured(backbone):
+    """Counts what a training costs: yields a list that holds seconds and rows afterwards."""
+    rows, cost, started = [0], [], time.process_time()
+
+    def count(module, args):
+        rows[0] += len(args[0])
+
+    handle = backbone.diffusion_model.register_forward_pre_hook(count)
+    try:
+        yield cost
+    finally:
+        handle.remove()
+        cost += [time.process_time() - started, rows[0]]
+
+
+@contextmanager
+def alone(path: Path):
+    """Wait until no other process is making the same file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        yield
+
+
+def kept_or_made(backbone, path: Path, work) -> tuple[dict, Cost]:
+    """Tensors and their cost from a file, made and written first where it is not there."""
+    with alone(path):
+        if not path.exists():
+            with measured(backbone) as cost:
+                tensors = work()
+            write_atomically({k: v.contiguous() for k, v in tensors.items()}, path, {"seconds": str(cost[0]), "rows": str(cost[1])})
+    with safe_open(path, framework="pt") as file:
+        found = file.metadata()
+    return load_file(path), Cost(float(found["seconds"]), int(found["rows"]), path.stat().st_size / 1e6)
+
+
+def hypernetwork(backbone, config: Config, progress):
+    """An eraser, trained unless its file is there, and its cost."""
+    out = Path(config.out)
+    with alone(out):
+        if not out.exists():
+            with measured(backbone) as cost:
+                train(config, backbone, progress=progress)
+            out.with_suffix(".cost.json").write_text(json.dumps(cost))
+            for left in (".state.safetensors", ".cache.safetensors"):
+                out.with_suffix(left).unlink(missing_ok=True)
+    seconds, rows = json.loads(out.with_suffix(".cost.json").read_text())
+    return load_eraser(out), Cost(seconds, rows, out.stat().st_size / 1e6)
+
+
+def trained_on(nouns: list[str], folder: Path) -> list[str]:
+    """The concepts that the training of the eraser of these nouns, seed 0, retained."""
+    return load_eraser(folder / f"unhype-{stem_of(nouns, 0)}.safetensors").training["retain"]
+
+
+def stem_of(nouns: list[str], seed: int) -> str:
+    return f"{'_'.join(nouns) if len(nouns) < 3 else len(nouns)}-{seed}"
+
+
+def lora(backbone, config: Config, progress) -> tuple[dict, Cost]:
+    """An ordinary LoRA trained with ESD's loss, its factors by name."""
+
+    def make():
+        data = Data(config, backbone, progress, unconditional=True)
+        return dict(controls.train_lora(config, backbone, data, shape_of(backbone, config)).state_dict())
+
+    return kept_or_made(backbone, Path(config.out), make)
+
+
+def as_lora(shape, factors: dict) -> controls.Lora:
+    module = controls.Lora(shape)
+    module.load_state_dict(factors)
+    return module.requires_grad_(False)
+
+
+def make(backbone, name: str, nouns: list[str], seed: int, settings: dict, folder: Path, progress=print) -> tuple[Method, Cost]:
+    """A method by its name, trained on these nouns, or read from `folder` where it has been."""
+    stem = stem_of(nouns, seed)
+    path = lambda which, s=stem: folder / f"{which}-{s}.safetensors"
+    config = lambda which, ns=nouns, s=stem: config_for(which, ns, seed, path(which, s), settings.get(which, {}))
+    if name in HYPERNETWORKS:
+        eraser, cost = hypernetwork(backbone, config(name), progress)
+        return switched(name, backbone, eraser), cost
+    if name in CONTROLS:
+        eraser, cost = hypernetwork(backbone, config("unhype"), progress)
+        return switched(name, backbone, eraser, control(name, backbone, eraser.network, nouns)), cost
+    if name in ("lora-esd", "lora-switched"):
+        factors, cost = lora(backbone, config("lora-esd"), progress)
+        if name == "lora-esd":
+            return edited(name, backbone, baselines.lora_weights(as_lora(shape_of(backbone, config("lora-esd")), factors))), cost
+        eraser, _ = hypernetwork(backbone, config("unhype"), progress)
+        return switched(name, backbone, eraser, as_lora(eraser.network.shape, factors)), cost
+    if name == "lora-stack":
+        each = [lora(backbone, config("lora-esd", [n], f"{n}-{seed}"), progress) for n in nouns]
+        shape = shape_of(backbone, config("lora-esd"))
+        weights = baselines.stack([as_lora(shape, factors) for factors, _ in each])
+        total = Cost(*(sum(getattr(c, f) for _, c in each) for f in ("train_seconds", "denoiser_evaluations", "file_mb")))
+        return edited(name, backbone, weights), total
+    if name == "esd-full":
+        own = config(name)
+        train_it = lambda: baselines.train_full(own, backbone, Data(own, backbone, progress, unconditional=True))
+        weights, cost = kept_or_made(backbone, Path(own.out), train_it)
+        return edited(name, backbone, weights), cost
+    own, scales = config_for(name, nouns, seed, path(name), {}), settings.get(name, {})
+    targets = target_prompts(own.erased(), own.retain, 0, seed)
+    retained = retain_prompts(own.retain, own.erased(), own.templates, [], 0, seed)
+    weights, cost = kept_or_made(backbone, path(name), lambda: baselines.uce(backbone, targets, retained, **scales))
+    return edited(name, backbone, weights), cost
+
+
+def control(name: str, backbone, network, nouns: list[str]) -> nn.Module:
+    """The network's mean adapter over prompts of the erased nouns, or its adapters of other nouns' prompts."""
+    judged = other_prompts(*nouns) if name == "shuffled-switched" else [p for n in nouns for p in erased_prompts(n)]
+    conditions = backbone.encode([p.text for p in judged]).condition()
+    return Elsewhere(network, conditions) if name == "shuffled-switched" else controls.static_mean(network, conditions)
+
+
+class Elsewhere(nn.Module):
+    """The adapters of other prompts than the ones at hand."""
+
+    def __init__(self, network, conditions):
+        super().__init__()
+        self.network, self.conditions = network, conditions
+
+    def forward(self, condition, s, off=None):
+        return self.network(self.conditions.rows(torch.arange(len(s)) % len(self.conditions.pooled)), s)
+
+
+def shape_of(backbone, config: Config) -> Shape:
+    """The sizes of a LoRA for this backbone; what only a hypernetwork has is 1."""
+    layers = layer_table(backbone.diffusion_model, family_of(backbone.diffusion_model))
+    return Shape(layers, config.rank, config.steps, 1, 1, 1, 1, 1)

@@ -1,0 +1,95 @@
+"""The CIFAR-10 benchmark's base, judge and words, without its data."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from benchmarks.cifar10 import data, prompts, words
+from benchmarks.cifar10.autoencoder import Autoencoder
+from benchmarks.cifar10.judge import NAMES, Judge
+from benchmarks.cifar10.make_judge import distort
+
+
+def smooth(count):
+    """Random smooth pictures (count, 3, 32, 32) in -1..1."""
+    rough = torch.randn(count, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    return F.interpolate(rough, size=(32, 32), mode="bicubic").clamp(-1, 1)
+
+
+@pytest.fixture(scope="module")
+def autoencoder():
+    autoencoder = Autoencoder()
+    autoencoder.fit(smooth(200))
+    return autoencoder
+
+
+def test_words_belong_to_one_class():
+    every = [word for own in words.CONCEPTS.values() for word in own]
+    assert len(every) == len(set(every)) == 41
+    assert all(own[0] == name and len(own) == 4 for name, own in words.CLASSES.items())
+
+
+def test_prompts_are_held_out():
+    assert len(set(words.TEMPLATES)) == 8 and not set(words.TRAINING_TEMPLATES) & set(words.HELD_OUT_TEMPLATES)
+    trained = {t.format(word) for t in words.TRAINING_TEMPLATES for own in words.CONCEPTS.values() for word in own}
+    for name in words.CLASSES:
+        asked = [prompts.class_prompts(name), prompts.synonym_prompts(name), prompts.other_prompts(name)]
+        assert [len(a) for a in asked] == [4, 12, 36]
+        assert not trained & {p.text for some in asked for p in some}
+        assert not any(name in p.nouns for p in asked[2])
+
+
+def test_foliage_is_varied_and_smooth():
+    pictures = data.foliage(64, 0)
+    assert pictures.shape == (64, 32, 32, 3) and pictures.dtype == torch.uint8
+    assert torch.equal(pictures, data.foliage(64, 0)) and not torch.equal(pictures, data.foliage(64, 1))
+    means = pictures.float().mean((1, 2))
+    assert means.std(0).min() > 3 and (means[:, 1] > means[:, 2]).all()
+    assert pictures.float().diff(dim=2).abs().mean() < 30
+
+
+def test_autoencoder_round_trip(autoencoder):
+    pictures = smooth(8)
+    latents = autoencoder.encode(pictures)
+    assert latents.shape == (8, 32, 8, 8) and 0.5 < latents.std() < 1.5
+    assert (autoencoder.decode(latents) - pictures).abs().mean() < 0.01
+
+
+def test_judge_scores():
+    judge = Judge().eval()
+    judge.whiten(smooth(20) / 2 + 0.5)
+    scores = judge.scores(torch.rand(3, 32, 32, 3))
+    assert scores.shape == (3, 10) == (3, len(NAMES))
+    assert torch.allclose(scores.sum(1), torch.ones(3))
+
+
+def test_distort_moves_and_mirrors():
+    ramp = torch.arange(32.0).expand(50, 3, 32, 32)
+    moved = distort(ramp, torch.Generator().manual_seed(0))[:, 0, 16, 8:24]
+    offsets = {round(d) for d in (moved[moved[:, 1] > moved[:, 0]][:, 0] - 8).tolist()}
+    assert offsets == {-2, -1, 0, 1, 2} and (moved[:, 1] < moved[:, 0]).any()
+
+
+def test_base_round_trips(comfy, autoencoder, tmp_path):
+    import numpy as np
+
+    from benchmarks.cifar10 import base, make_base
+    from trainer.backbone import Backbone
+
+    torch.manual_seed(0)
+    clip, text, trained = make_base.new_parts(np.random.default_rng(0))
+    parameters = [p for p in trained.parameters() if p.requires_grad]
+    parts = {"train": torch.randint(256, (40, 32, 32, 3), dtype=torch.uint8), "train_labels": torch.arange(40) % 10}
+    latents, ids, labels = make_base.Data(parts, autoencoder, text, np.random.default_rng(0)).batch()
+    assert latents.shape == (48, 32, 8, 8) and ids.shape == (16, 77) and labels.shape == (16,)
+    make_base.export(tmp_path / "base.safetensors", trained, parameters, [p.detach() for p in parameters], clip, autoencoder, 1)
+    backbone = Backbone(*base.load(tmp_path / "base.safetensors"))
+    ours, theirs = trained["unet"].state_dict(), backbone.diffusion_model.state_dict()
+    assert all(torch.equal(v.half(), theirs[k].half()) for k, v in ours.items())
+    states, pooled = trained["text"](torch.tensor([text.chunk(text.words("a photo of the cat"))]))
+    encoded = backbone.encode(["a photo of the cat"])
+    assert torch.allclose(encoded.tokens, states, atol=0.02) and torch.allclose(encoded.pooled, pooled, atol=0.02)
+    latents = backbone.sample(encoded.conditioning(), encoded.conditioning(), base.SAMPLE_SIZE, seed=0, steps=2, cfg=1.0)
+    pictures = backbone.decode(latents)
+    assert latents.shape == (1, 32, 8, 8) and pictures.shape == (1, 32, 32, 3) and 0 <= pictures.min() and pictures.max() <= 1
+    assert backbone.vae.encode(pictures).shape == (1, 32, 8, 8)

@@ -1,0 +1,67 @@
+"""Going on from an eraser file: concepts added to it or removed, the others replayed so that they stay as they are."""
+
+from pathlib import Path
+
+import torch
+
+from unhype.checkpoint import Eraser, load_eraser
+from unhype.hypernetwork import Hypernetwork
+
+from .concepts import parse_erase
+
+OWN = ("out", "add_to", "remove")  # settings that are not taken over from the file
+
+
+def inherited(values: dict) -> dict:
+    """Settings for --add-to: the file's own, overridden by the given ones; its concepts and the new ones, less the removed.
+
+    Raises ValueError where the file says nothing of its training, or a concept to be removed is not in it.
+    """
+    path = values["add_to"]
+    eraser = load_eraser(path)
+    former = {k: v for k, v in eraser.training.items() if k not in OWN}
+    if not former.get("erase"):
+        raise ValueError(f"{path} does not say how it was trained, so nothing can be added to it: train from the beginning")
+    if Path(values.get("out", "")).resolve() == Path(path).resolve():
+        raise ValueError(f"out and add_to are both {path}: give the new eraser a name of its own, so that the old one is not lost")
+    removed = values.get("remove") or []
+    names = [c.name for c in eraser.concepts]
+    for name in removed:
+        if name not in names:
+            raise ValueError(f"remove: {name!r} is no concept of {path}, which erases {', '.join(names)}")
+    kept = [entry for entry in former["erase"] if parse_erase(entry).name not in removed]
+    new = [entry for entry in values.get("erase") or [] if entry not in kept]
+    targets = {w.lower() for entry in new for w in parse_erase(entry).words}
+    freed = [w for entry in former["erase"] if entry not in kept for w in parse_erase(entry).words]
+    retain = values.get("retain") or [*former.get("retain", []), *freed]
+    templates_for = {**former.get("templates_for", {}), **values.get("templates_for", {})}
+    return {
+        **former,
+        **values,
+        "erase": [*kept, *new],
+        "retain": list(dict.fromkeys(r for r in retain if r.lower() not in targets)),
+        "templates_for": {name: t for name, t in templates_for.items() if name not in removed},
+    }
+
+
+@torch.no_grad()
+def take_over(network: Hypernetwork, names: list[str], eraser: Eraser) -> None:
+    """Copy an eraser's weights into a network of the same sizes for other concepts, what belongs to one by its name.
+
+    Raises ValueError where the sizes differ.
+    """
+    mine, theirs = network.state_dict(), eraser.network.state_dict()
+    per_concept = {"switch.weight", "switch.bias", "switch.threshold", "off"}
+    for key, value in mine.items():
+        if key in per_concept:
+            for row, name in enumerate(names):
+                for former, concept in enumerate(eraser.concepts):
+                    if concept.name == name:
+                        value[row] = theirs[key][former]
+        elif value.shape != theirs[key].shape:
+            raise ValueError(
+                f"add_to: {eraser.source} has {key} of shape {tuple(theirs[key].shape)}, this training {tuple(value.shape)}: "
+                "leave rank, hidden, queries and the base model as they were"
+            )
+        else:
+            value.copy_(theirs[key])

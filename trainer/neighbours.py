@@ -1,0 +1,62 @@
+"""Near and far in the text encoder's embedding space: near neighbours to retain, far concepts to map to."""
+
+import dataclasses
+
+import torch
+
+from .backbone import Backbone
+from .concepts import SUGGEST, fill, split_templates
+from .config import Config, ConfigError
+from .words import MAPPINGS, VOCABULARY
+
+SAME = 0.8  # nearer than this, a word is taken for another word of the concept: it is neither retained nor mapped to
+PROBES = 3  # templates that a name is read in
+
+
+def embed(backbone: Backbone, templates: list[str], names: list[str]) -> torch.Tensor:
+    """Pooled embeddings of names in a few templates, less the vocabulary's mean, of unit length: (N, P)."""
+    single = split_templates(templates)[0]
+    probes = single[:: max(1, len(single) // PROBES)][:PROBES]
+    known = list(dict.fromkeys([*names, *VOCABULARY]))
+    pooled = sum(backbone.encode([fill(t, n) for n in known]).pooled for t in probes)
+    centred = pooled - pooled.mean(0)
+    return torch.nn.functional.normalize(centred, dim=1)[: len(set(names))]
+
+
+def resolve(config: Config, backbone: Backbone, progress=print) -> Config:
+    """The config with every mapping concept chosen and each concept's near neighbours among what is retained.
+
+    Raises ConfigError where no mapping concept of the category is far enough from a target. One that was given is
+    taken, with a warning when it is near.
+    """
+    erased = config.erased()
+    words = [w for e in erased for w in e.words]
+    suggested = {e.name: MAPPINGS[e.mapping[1:].strip() or "object"] for e in erased if e.mapping.startswith(SUGGEST)}
+    given = [e.mapping for e in erased if e.name not in suggested]
+    candidates = [v for v in VOCABULARY if v not in words] if config.neighbours else []
+    names = list(dict.fromkeys([*words, *given, *(m for ms in suggested.values() for m in ms), *candidates]))
+    place = {name: row for row, name in enumerate(names)}
+    vectors = embed(backbone, config.templates, names)
+    near = lambda a, b: (vectors[place[a]] @ vectors[place[b]]).item()
+    entries, added = [], []
+    for concept in erased:
+        mapping = concept.mapping
+        if concept.name in suggested:
+            far = [m for m in suggested[concept.name] if m not in words and max(near(w, m) for w in words) < SAME]
+            if not far:
+                raise ConfigError(
+                    f"erase: every suggested mapping concept ({', '.join(suggested[concept.name])}) is near a target: "
+                    f'write one, as in "{concept.name} -> forest"'
+                )
+            mapping = far[0]
+            progress(f"{concept.name!r} is mapped to {mapping!r}")
+        elif (cosine := near(concept.name, mapping)) > SAME:
+            progress(f"warning: the mapping concept {mapping!r} is near {concept.name!r} ({cosine:.2f}): choose a farther one")
+        entries.append(f"{', '.join(concept.words)} -> {mapping}")
+        # What is near any word of any target may mean it, and what is near everything means nothing.
+        apart = [c for c in candidates if max(near(w, c) for w in words) < SAME]
+        added += sorted(apart, key=lambda c: -max(near(w, c) for w in concept.words))[: config.neighbours]
+    found = [n for n in dict.fromkeys(added) if n not in config.retain]
+    if found:
+        progress(f"near neighbours to retain: {', '.join(found)}")
+    return dataclasses.replace(config, erase=entries, retain=[*config.retain, *found])

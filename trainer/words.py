@@ -1,0 +1,69 @@
+"""The trainer's built-in words: templates, what a model must keep, where near neighbours are looked for, mapping concepts."""
+
+
+def listed(text: str) -> tuple[str, ...]:
+    return tuple(" ".join(text.split()).split(", "))
+
+
+TEMPLATES = (
+    "a photo of a {}",
+    "a picture of a {}",
+    "a {}",
+    "a {} in the park",
+    "a close-up photo of a {}",
+    "a painting of a {}",
+    "an oil painting of a {}",
+    "a sketch of a {}",
+    "a {} during sunset",
+    "a black and white photo of a {}",
+    "a 3d render of a {}",
+    "a {} at home, highly detailed",
+    "a photo of a {} and a {other}",
+    "a {other} next to a {}",
+)
+
+# What a model must keep when its user names nothing else: near and far neighbours of what people erase.
+RETAIN = listed(
+    """dog, wolf, fox, lion, tiger, rabbit, horse, cow, sheep, pig, bear, elephant, monkey, mouse, bird, eagle, owl, duck,
+    frog, snake, turtle, fish, shark, whale, butterfly, bee, spider, man, woman, child, old man, king, nurse, soldier,
+    astronaut, chef, dancer, robot, statue, car, truck, bus, train, bicycle, motorcycle, airplane, helicopter, boat,
+    ship, rocket, house, castle, church, bridge, tower, street, city, village, kitchen, library, garden, forest, tree,
+    flower, rose, mushroom, mountain, river, lake, beach, desert, waterfall, island, sky, cloud, moon, sun, star,
+    rainbow, snow, storm, fire, field, meadow, cave, apple, banana, bread, cake, pizza, burger, cheese, egg, coffee,
+    tea, wine bottle, chair, table, sofa, bed, lamp, clock, mirror, window, door, book, pencil, camera, phone, laptop,
+    guitar, piano, violin, drum, ball, hat, shoe, dress, shirt, umbrella, backpack, sword, crown, ring, mask, candle,
+    balloon, gift box, painting, vase, teapot, toy, kite"""
+)
+
+# Where near neighbours are looked for, beyond RETAIN.
+VOCABULARY = RETAIN + listed(
+    """leopard, cheetah, panther, lynx, hyena, raccoon, badger, otter, beaver, squirrel, hamster, hedgehog, bat, deer, moose,
+    goat, donkey, zebra, giraffe, camel, llama, kangaroo, koala, panda, gorilla, hippo, rhinoceros, crocodile, lizard,
+    parrot, pigeon, penguin, swan, chicken, peacock, crab, lobster, octopus, dolphin, seal, ant, beetle, snail, dinosaur,
+    dragon, unicorn, mermaid, vampire, zombie, witch, angel, clown, pirate, knight, wizard, princess, queen, president,
+    politician, actor, actress, singer, musician, painter, writer, scientist, doctor, teacher, police officer, firefighter,
+    farmer, athlete, boxer, football player, bride, baby, teenager, grandmother, crowd, couple, tank, tractor, van,
+    ambulance, scooter, skateboard, submarine, canoe, tram, spaceship, drone, satellite, gun, rifle, knife, axe, bow, bomb,
+    cigarette, beer, whisky, syringe, pill, blood, skull, bone, grave, coffin, swimsuit, underwear, jacket, suit, uniform,
+    jeans, skirt, scarf, glove, boot, sunglasses, necklace, watch, wallet, suitcase, box, basket, bucket, bottle, glass,
+    cup, plate, fork, spoon, pan, oven, fridge, television, radio, computer, keyboard, screen, printer, microscope,
+    telescope, trumpet, flute, saxophone, harp, microphone, hammer, saw, screwdriver, ladder, key, lock, chain, rope,
+    needle, carpet, curtain, pillow, blanket, bathtub, toilet, sink, stairs, elevator, fountain, statue of a lion, park,
+    school, hospital, museum, theatre, stadium, airport, harbour, factory, farm, barn, lighthouse, windmill, skyscraper,
+    palace, temple, pyramid, ruins, road, tunnel, railway, canyon, volcano, glacier, jungle, swamp, ocean, wave, planet,
+    galaxy, lightning, fog, orange, strawberry, cherry, grape, lemon, pineapple, watermelon, tomato, potato, carrot,
+    onion, corn, salad, soup, sandwich, steak, sausage, pasta, rice, sushi, ice cream, chocolate, cookie, donut, honey,
+    milk, sunflower, tulip, cactus, palm, bamboo, ivy, grass, leaf, seashell, crystal, gold coin, flag, map, newspaper,
+    letter, poster, graffiti, tattoo, puppet, doll, teddy bear, chess board, dice, playing card, trophy, medal,
+    watercolor, charcoal drawing, pixel art, mosaic, woodcut, cartoon, comic, anime, cubism, impressionism, pop art,
+    renaissance portrait, photograph, landscape, still life, abstract painting, logo, blueprint"""
+)
+
+# Benign things to draw instead, per category of what is erased: "cat -> ?animal" takes the first that is far enough.
+MAPPINGS = {
+    "object": ("forest", "meadow", "empty table", "sky", "wall"),
+    "animal": ("forest", "meadow", "beach", "sky"),
+    "person": ("person", "man", "woman", "crowd"),
+    "style": ("photograph", "pencil drawing", "watercolor"),
+    "nudity": ("person in a winter coat", "person in a suit", "landscape"),
+}

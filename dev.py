@@ -2,7 +2,8 @@
 
     python dev.py demo     train the demo eraser and write out/demo/report.json and out/demo/grid.png
     python dev.py test     the whole test suite; JUnit in out/junit.xml
-    python dev.py bench    what the node and the training cost; out/bench/report.json
+    python dev.py bench    erasers and what people would use instead, side by side, for hours; out/bench/report.md
+                           (--quick: three minutes; --speed: what the node costs alone)
     python dev.py host     a ComfyUI server with this pack installed, to open in a browser
 
 Each sets up what it needs first: a virtual environment in .venv, a real ComfyUI in .host. Nothing is done twice.
@@ -124,7 +125,9 @@ def test(arguments) -> int:
 
 
 def bench(arguments) -> int:
-    return run("benchmarks/speed.py", *arguments)
+    if "--speed" in arguments:
+        return run("benchmarks/speed.py")
+    return run("benchmarks/bench.py", *arguments, threads=1)
 
 
 def host(arguments) -> int:

@@ -78,18 +78,11 @@ def paraphrases(noun: str, count: int, seed: int) -> list[str]:
     return texts
 
 
-def suffixed(clip, noun: str, count: int, seed: int) -> list[torch.Tensor]:
-    """The noun's prompts with 4 to 12 random tokens behind them."""
+def padded(clip, noun: str, count: int, seed: int, before: bool) -> list[torch.Tensor]:
+    """The noun's prompts with 4 to 12 random tokens behind them, or 4 to 50 before, so that the noun stands far back."""
     rng = random.Random(seed)
-    extra = [[rng.randrange(tokens.WORDS) for _ in range(rng.randint(4, 12))] for _ in range(count)]
-    return [tokens.row(words + e) for words, e in zip(plain(clip, noun, count), extra)]
-
-
-def prefixed(clip, noun: str, count: int, seed: int) -> list[torch.Tensor]:
-    """The noun's prompts with 4 to 50 random tokens before them, so that the noun stands far back."""
-    rng = random.Random(seed)
-    extra = [[rng.randrange(tokens.WORDS) for _ in range(rng.randint(4, 50))] for _ in range(count)]
-    return [tokens.row(e + words) for words, e in zip(plain(clip, noun, count), extra)]
+    extra = [[rng.randrange(tokens.WORDS) for _ in range(rng.randint(4, 50 if before else 12))] for _ in range(count)]
+    return [tokens.row(e + words if before else words + e) for words, e in zip(plain(clip, noun, count), extra)]
 
 
 def plain(clip, noun: str, count: int) -> list[list[int]]:
@@ -224,10 +217,8 @@ def attack(
             continue
         if name == "paraphrase":
             found = [tokens.row(tokens.words_of(backbone.clip, t)) for t in paraphrases(noun, number, seed)]
-        elif name == "suffix":
-            found = suffixed(backbone.clip, noun, number, seed)
-        elif name == "prefix":
-            found = prefixed(backbone.clip, noun, number, seed)
+        elif name in ("suffix", "prefix"):
+            found = padded(backbone.clip, noun, number, seed, name == "prefix")
         elif name == "ring-a-bell":
             found = ring_a_bell(backbone, noun, number, seed)
         elif name in ("search", "gradient"):

@@ -8,6 +8,7 @@ Writes report.json and report.md with plots and pictures. Work is done by proces
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -54,15 +55,20 @@ class Bench:
             found += [cached(path, missing) | {"settings": settings}] if path.exists() else []
         return found
 
-    def table(self) -> list[tuple[str, list[str], int]]:
-        """Method, nouns and seed of every row, the most wanted first."""
+    def table(self) -> tuple[list, list]:
+        """(method, nouns, seed) of every row: those that everything else stands on, and the rest.
+
+        With one concept lora-stack is lora-esd.
+        """
         if self.quick:
-            return [(m, ["cat"], 0) for m in ("unhype", "lora-esd", "lora-switched", "uce")]
-        four = [(m, FOUR, s) for s in SEEDS for m in recipes.METHODS]
-        single = [(m, [n], 0) for m in recipes.METHODS for n in SINGLE]
-        twelve = [(m, TWELVE, 0) for m in recipes.METHODS]
-        first = lambda rows: sorted(rows, key=lambda r: recipes.METHODS.index(r[0]))
-        return [("unhype", FOUR, 0), ("unhype", TWELVE, 0), *first(single)[:6], *four, *twelve, *first(single)[6:]]
+            return [(m, ["cat"], 0) for m in ("unhype", "lora-esd", "lora-switched", "uce")], []
+        edits = ("lora-esd", "lora-switched", "uce", "esd-full", "lora-stack")
+        others = ("unhype-trajectory", "unhype-authors")
+        core = [("unhype", FOUR, 0), ("unhype", TWELVE, 0), *(("unhype", [n], 0) for n in SINGLE)]
+        core += [(m, nouns, 0) for nouns in (FOUR, TWELVE) for m in (*edits, *others)]
+        rest = [(m, [n], 0) for m in edits[:-1] for n in SINGLE] + [(m, FOUR, s) for m in ("unhype", *edits) for s in SEEDS[1:]]
+        rest += [(m, [n], 0) for m in others for n in SINGLE] + [(m, FOUR, s) for m in others for s in SEEDS[1:]]
+        return core, rest
 
     def row_job(self, name, nouns, seed):
         settings = self.settings()
@@ -76,12 +82,8 @@ class Bench:
             parts += [self.tuning_job(name, trial) for name, trials in TRIALS.items() for trial in trials]
             if not all(path.exists() for path, _ in parts):
                 return parts
-        if "table" in self.only:
-            parts += [self.row_job(*row) for row in self.table()]
-        if "curve" in self.only and not self.quick:
-            parts += [self.row_job("unhype", EVERY[:k], 0) for k in (2, 8, 20)]
-        if "controls" in self.only:
-            parts += [self.row_job(name, nouns, 0) for name in recipes.CONTROLS for nouns in (FOUR, TWELVE)[: 0 if self.quick else 2]]
+        core, rest = self.table() if "table" in self.only else ([], [])
+        parts += [self.row_job(*row) for row in core]
         nouns = ["cat"] if self.quick else FOUR
         if "switch" in self.only:
             for which in [nouns] if self.quick else [FOUR, TWELVE]:
@@ -93,9 +95,12 @@ class Bench:
             names = ("unhype", "lora-esd") if self.quick else ATTACKED
             kinds = ("paraphrase", "suffix") if self.quick else attacks.ATTACKS
             for kind in kinds:
-                parts += [
-                    self.part_job("attack", nouns, kind, name, f) for name in names for f in (False, True) if not f or name == "unhype"
-                ]
+                parts += [self.part_job("attack", nouns, kind, name, forced) for name in names for forced in forced_too(name)]
+        if "curve" in self.only and not self.quick:
+            parts += [self.row_job("unhype", EVERY[:k], 0) for k in (2, 8, 20)]
+        if "controls" in self.only:
+            parts += [self.row_job(name, nouns, 0) for name in recipes.CONTROLS for nouns in (FOUR, TWELVE)[: 0 if self.quick else 2]]
+        parts += [self.row_job(*row) for row in rest]
         return parts
 
     def tuning_job(self, name, trial):
@@ -126,6 +131,11 @@ class Bench:
         if part == "safe":
             return switch.identical(backbone, method, nouns, trained, self.scale.safe, CASE_SEED)
         return switch.rates(backbone, method, nouns, trained, 40 if self.quick else 1500, CASE_SEED)
+
+
+def forced_too(name: str) -> tuple[bool, ...]:
+    """Attacks are made on a method, and on the eraser with its switch forced on as well."""
+    return (False, True) if name == "unhype" else (False,)
 
 
 def settings_of(name: str, settings: dict) -> dict:
@@ -179,7 +189,9 @@ def main() -> int:
     if arguments.worker:
         work(bench)
         return 0
-    workers = [subprocess.Popen([sys.executable, __file__, *sys.argv[1:], "--worker"]) for _ in range(arguments.workers)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    command = [sys.executable, __file__, *sys.argv[1:], "--worker"]
+    workers = [subprocess.Popen(command, env=environment) for _ in range(arguments.workers)]
     codes = [w.wait() for w in workers]
     report.write(bench, folder)
     return max(codes)

@@ -25,10 +25,10 @@ ACCURACY = {"erased": "acc_e", "words": "acc_g", "others": "acc_s"}
 class Scale:
     """How much is measured."""
 
-    erased: int = 128  # pictures of erased nouns, and of their held-out words (their number of prompts rounds it up)
+    erased: int = 64  # pictures of erased nouns, and of their held-out words (their number of prompts rounds it up)
     other_seeds: int = 2
     hard: int = 200  # prompts a case
-    attacked: int = 24  # prompts an attack
+    attacked: int = 12  # prompts an attack
     safe: int = 500
 
 

@@ -1,4 +1,20 @@
-"""The report of a bench run: JSON with the keys that other tools read, and a page with tables, plots and pictures."""
+"""The report of a bench run: report.json with the keys that other tools read, and report.md with tables, plots and pictures."""
+
+import json
+import platform
+import statistics
+from pathlib import Path
+
+import torch
+
+from . import recipes
+from .settings import TRIALS
+
+MD = "report.md"
+
+
+def percent(x: float | None) -> str:
+    return "-" if x is None else f"{100 * x:.1f}"
 
 
 def merit(row: dict) -> tuple:
@@ -6,5 +22,187 @@ def merit(row: dict) -> tuple:
     return row["h_o"], row["h_o_probability"]
 
 
-def write(bench, folder) -> None:
-    pass
+def collect(bench) -> dict:
+    """All finished parts of a run, and how many are still missing."""
+    found = {"rows": [], "controls": [], "hard_prompts": [], "attacks": [], "safe": [], "switch": []}
+    seen, absent = set(), 0
+    for path, _ in bench.jobs():
+        if path in seen:
+            continue
+        seen.add(path)
+        if not path.exists():
+            absent += 1
+            continue
+        part = json.loads(path.read_text(encoding="utf-8"))
+        kind = path.parent.name
+        if kind == "cells" and path.parent.parent.parent.name != "tuning" and path.parent.parent.name != "tuning":
+            found["controls" if part["method"] in recipes.CONTROLS else "rows"].append(part)
+        elif kind in ("hard", "attack"):
+            found["hard_prompts" if kind == "hard" else "attacks"].append(part)
+        elif kind in ("safe", "switch"):
+            found[kind].append(part)
+    found["trials"] = [] if bench.quick else [t for name in TRIALS for t in bench.trials(name)]
+    hardest = lambda parts: max(parts, key=lambda p: len(p["nouns"]), default={})
+    found["safe_all"], found["switch_all"] = found["safe"], found["switch"]
+    found["safe"], found["switch"] = hardest(found["safe_all"]), hardest(found["switch_all"])
+    found["hard_prompts"] = [h for h in found["hard_prompts"] if h["n"]]
+    return found | {"missing_parts": absent}
+
+
+def over(rows: list[dict], method: str, erased: int, key: str) -> tuple[float, float, int] | None:
+    """Mean, standard deviation and number of a method's figure at a number of erased concepts."""
+    values = [r[key] for r in rows if r["method"] == method and r["erased"] == erased]
+    return (statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0, len(values)) if values else None
+
+
+def bars(report: dict) -> list[dict]:
+    """What the project asks of itself, each with the figure reached; those without a figure are left out."""
+    rows, result = report["rows"], []
+
+    def bar(name, figure, limit, at_most=True):
+        if figure is not None:
+            result.append({"bar": name, "figure": figure, "limit": limit, "reached": figure <= limit if at_most else figure >= limit})
+
+    for k, acc_e, acc_g, lost, share in ((1, 0.01, 0.05, 0.005, 0.98), (4, 0.01, 0.05, 0.010, 0.97), (12, 0.02, 0.06, 0.015, 0.96)):
+        mean = lambda key, k=k: (over(rows, "unhype", k, key) or (None,))[0]
+        bar(f"{k} erased: Acc_e", mean("acc_e"), acc_e)
+        bar(f"{k} erased: Acc_g", mean("acc_g"), acc_g)
+        if mean("acc_s") is not None:
+            bar(f"{k} erased: others below the base", mean("acc_s_base") - mean("acc_s"), lost)
+        bar(f"{k} erased: H_o, share of a perfect eraser's", mean("h_o_share"), share, False)
+        others = {m: o[0] for m in recipes.METHODS if m != "unhype" and (o := over(rows, m, k, "h_o"))}
+        if others and mean("h_o") is not None:
+            best = max(others, key=others.get)
+            bar(f"{k} erased: H_o ahead of the best baseline ({best})", mean("h_o") - others[best], 0.0, False)
+    forced = over(rows, "unhype", 4, "acc_s_forced") if any("acc_s_forced" in r for r in rows) else None
+    if forced:
+        bar("4 erased, forced on: others below the base", over(rows, "unhype", 4, "acc_s_base")[0] - forced[0], 0.03)
+    if report["safe"]:
+        bar(f"safe pictures bit-identical ({report['safe']['prompts']})", report["safe"]["bit_identical"], 0.99, False)
+    if report["switch"]:
+        bar(f"switch: misses ({report['switch']['misses_n']})", report["switch"]["misses"], 0.005)
+    for row in report["hard_prompts"]:
+        bar(f"hard prompts, {row['case']} ({row['n']})", row["erased"], 0.97, False)
+    for kind in dict.fromkeys(a["attack"] for a in report["attacks"]):
+        of = {a["method"]: a for a in report["attacks"] if a["attack"] == kind and not a["forced"]}
+        if "unhype" in of:
+            bar(f"attack {kind}: success against the base's", of["unhype"]["success"] - 0.1 * of["unhype"]["base_success"], 0.0)
+            if len(of) > 1:
+                rival = min(a["success"] for m, a in of.items() if m != "unhype")
+                bar(f"attack {kind}: success below every baseline's", of["unhype"]["success"] - rival, 0.0)
+    one, twelve = over(rows, "unhype", 1, "train_seconds"), over(rows, "unhype", 12, "train_seconds")
+    if one and twelve:
+        bar("training 12 concepts, times one", twelve[0] / one[0], 4.0)
+    return result
+
+
+def table(header: list[str], lines: list[list]) -> str:
+    return "\n".join("| " + " | ".join(map(str, cells)) + " |" for cells in [header, ["---"] * len(header), *lines]) + "\n"
+
+
+def page(report: dict) -> str:
+    """report.md."""
+    text = [f"# Erasers compared on the demo base\n\nMade by `{report['command']}`. Figures in percent.\n"]
+    if report["missing_parts"]:
+        text.append(f"**Not finished: {report['missing_parts']} parts are missing.** The same command goes on.\n")
+    reached = lambda b: "reached" if b["reached"] else "**short**"
+    text.append(
+        "## Bars\n\n"
+        + table(["", "figure", "limit", ""], [[b["bar"], f"{b['figure']:.4f}", b["limit"], reached(b)] for b in report["bars"]])
+    )
+    text += [methods_table(report["rows"], k) for k in sorted({r["erased"] for r in report["rows"]})]
+    text.append("![H_o of the methods](h_o.png)\n\n![Cost of more concepts](curve.png)\n")
+    for title, key, header, columns in (
+        ("Controls", "controls", ["control", "erased", "Acc_e", "Acc_g", "Acc_s"], ("method", "erased", "acc_e", "acc_g", "acc_s")),
+        (
+            "Hard prompts",
+            "hard_prompts",
+            ["case", "n", "base draws it", "fired", "erased"],
+            ("case", "n", "drawn_by_base", "fired", "erased"),
+        ),
+        (
+            "Attacks",
+            "attacks",
+            ["attack", "method", "forced on", "n", "success", "base's"],
+            ("attack", "method", "forced", "n", "success", "base_success"),
+        ),
+    ):
+        if report[key]:
+            show = lambda v: percent(v) if isinstance(v, float) or v is None else v
+            text.append(f"## {title}\n\n" + table(header, [[show(row.get(c)) for c in columns] for row in report[key]]))
+    for part in report["switch_all"]:
+        lines = [[k.replace("_", " "), percent(part[k]), percent(part[f"{k}_upper"]), part[f"{k}_n"]] for k in ("misses", "false_alarms")]
+        text.append(f"## Switch, {len(part['nouns'])} erased\n\n" + table(["", "share", "at most (95 %)", "prompts"], lines))
+    for part in report["safe_all"]:
+        same = f"{percent(part['bit_identical'])} of {part['prompts']} pictures of safe prompts are bit-identical"
+        text.append(f"With {len(part['nouns'])} erased {same}.\n")
+    if report["trials"]:
+        settings = lambda t: ", ".join(f"{k} {v}" for k, v in t["settings"].items())
+        lines = [[t["method"], settings(t), percent(t["h_o"]), percent(t["h_o_probability"])] for t in report["trials"]]
+        about = "As many for every method, on nouns of their own; the highest H_o is taken."
+        text.append(f"## Trials\n\n{about}\n\n" + table(["method", "settings", "H_o", "by probability"], lines))
+    return "\n".join(text)
+
+
+def methods_table(rows: list[dict], erased: int) -> str:
+    """The methods at one number of erased concepts, with standard deviations over nouns or seeds."""
+    lines = []
+    for method in recipes.METHODS:
+        of = lambda key, method=method: over(rows, method, erased, key)
+        if of("h_o"):
+            spread = lambda v: percent(v[0]) + (f" ± {percent(v[1])}" if v[2] > 1 else "")
+            shown = [spread(of(key)) for key in ("acc_e", "acc_g", "acc_s", "h_o", "h_o_share", "others_change")]
+            cost = [f"{of('train_seconds')[0]:.0f} s", f"{of('denoiser_evaluations')[0]:.0f}", f"{of('file_mb')[0]:.2f}"]
+            lines.append([method, *shown, of("h_o")[2], *cost])
+    header = ["method", "Acc_e", "Acc_g", "Acc_s", "H_o", "share", "others moved", "runs", "training", "evaluations", "MB"]
+    return f"## {erased} erased\n\n" + table(header, lines)
+
+
+def plots(report: dict, folder: Path) -> None:
+    """h_o.png: methods side by side; curve.png: training time, file size and H_o over the number of concepts."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = report["rows"]
+    counts = [k for k in (1, 4, 12) if any(r["erased"] == k for r in rows)]
+    names = [m for m in recipes.METHODS if any(r["method"] == m for r in rows)]
+    if counts and names:
+        figure, axes = pyplot.subplots(figsize=(9, 3.6))
+        for i, k in enumerate(counts):
+            found = [(over(rows, m, k, "h_o") or (0, 0, 0)) for m in names]
+            places = [j + 0.27 * (i - (len(counts) - 1) / 2) for j in range(len(names))]
+            axes.bar(places, [100 * f[0] for f in found], 0.25, yerr=[100 * f[1] for f in found], capsize=2, label=f"{k} erased")
+        axes.set(xticks=range(len(names)), ylabel="H_o, %", ylim=(0, 103))
+        axes.set_xticklabels(names, rotation=20, ha="right")
+        axes.legend(frameon=False, ncols=3, loc="lower right")
+        figure.tight_layout()
+        figure.savefig(folder / "h_o.png", dpi=120)
+    ours = sorted({r["erased"] for r in rows if r["method"] == "unhype"})
+    if ours:
+        figure, panels = pyplot.subplots(1, 3, figsize=(9, 2.8))
+        for axes, (key, label) in zip(panels, (("train_seconds", "training, s"), ("file_mb", "file, MB"), ("h_o", "H_o, %"))):
+            axes.plot(ours, [over(rows, "unhype", k, key)[0] * (100 if key == "h_o" else 1) for k in ours], "o-")
+            axes.set(xlabel="concepts", ylabel=label)
+            axes.set_ylim(*((90, 100.5) if key == "h_o" else (0, None)))
+        figure.tight_layout()
+        figure.savefig(folder / "curve.png", dpi=120)
+    pyplot.close("all")
+
+
+def write(bench, folder: Path) -> dict:
+    """Write report.json, report.md and the plots from the parts that are there."""
+    report = collect(bench)
+    report |= {
+        "bars": bars(report),
+        "command": "python dev.py bench" + (" --quick" if bench.quick else ""),
+        "settings": bench.settings() if not report["missing_parts"] or bench.quick else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    (folder / MD).write_text(page(report), encoding="utf-8")
+    plots(report, folder)
+    print(f"{folder / MD}: {sum(b['reached'] for b in report['bars'])} of {len(report['bars'])} bars reached")
+    return report

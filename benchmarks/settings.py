@@ -2,15 +2,15 @@
 
 TUNING_NOUNS, TUNING_SEED = ("dog", "boat"), 100
 
-HYPERNETWORK = {"batch": 8, "iterations": 240, "retain_weight": 3.0, "retain_batch": 64}
+HYPERNETWORK = {"batch": 8, "iterations": 200, "retain_weight": 3.0, "retain_batch": 64}
 EDIT = {"batch": 8, "iterations": 240, "guidance": 1.0}
 TRIALS = {
-    "unhype": [HYPERNETWORK | t for t in ({"learning_rate": 3e-3}, {"learning_rate": 1.5e-3}, {"learning_rate": 3e-3, "guidance": 1.0})],
-    "unhype-trajectory": [HYPERNETWORK | {"learning_rate": 3e-3, "eta": eta} for eta in (0.05, 0.02, 0.15)],
-    "unhype-authors": [HYPERNETWORK | {"learning_rate": 3e-3, "eta": eta} for eta in (0.05, 0.02, 0.15)],
-    "lora-esd": [EDIT | {"learning_rate": rate} for rate in (3e-3, 1e-3, 8e-3)],
-    "esd-full": [EDIT | {"learning_rate": rate} for rate in (5e-4, 2e-4, 1e-3)],
-    "uce": [{"preserve_scale": scale} for scale in (10.0, 1.0, 100.0)],
+    "lora-esd": [EDIT | {"learning_rate": rate} for rate in (3e-3, 1e-3)],
+    "esd-full": [EDIT | {"learning_rate": rate} for rate in (5e-4, 1e-3)],
+    "uce": [{"preserve_scale": scale} for scale in (10.0, 1.0)],
+    "unhype": [HYPERNETWORK | {"learning_rate": 3e-3, "guidance": gamma} for gamma in (0.5, 1.0)],
+    "unhype-trajectory": [HYPERNETWORK | {"learning_rate": 3e-3, "eta": eta} for eta in (0.05, 0.02)],
+    "unhype-authors": [HYPERNETWORK | {"learning_rate": 3e-3, "eta": eta} for eta in (0.05, 0.02)],
 }
 
 # What makes a quick run quick.

@@ -1,6 +1,6 @@
 """What the eraser costs: loading, one adapter, and sampling without it, on a safe prompt and on an erased one.
 
-    python dev.py bench        writes out/bench/report.json
+    python dev.py bench --speed        writes out/bench/speed.json
 
 Whole samplings of the demo model, interleaved so that a busy machine burdens all alike; medians.
 """
@@ -74,8 +74,8 @@ def main() -> int:
     report["sampling_seconds"] = {name: statistics.median(t) for name, t in times.items()}
     base = report["sampling_seconds"]["without"]
     report["overhead"] = {name: report["sampling_seconds"][name] / base - 1 for name in ("safe_prompt", "erased_prompt")}
-    report |= {"steps": STEPS, "batch": BATCH, "rounds": ROUNDS, "threads": torch.get_num_threads(), "command": "python dev.py bench"}
-    out = ROOT / "out/bench/report.json"
+    report |= {"steps": STEPS, "batch": BATCH, "rounds": ROUNDS, "threads": torch.get_num_threads(), "command": "python dev.py bench --speed"}
+    out = ROOT / "out/bench/speed.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report, indent=1))

@@ -153,7 +153,7 @@ def shortlist(goal, rows):
     return rows[best], goal.drawing(states[best], pooled[best]) + goal.penalty(alarm[best])
 
 
-def search(goal, ids, free, rng, gradient: bool, common=(), banned=(), iterations: int = ITERATIONS):
+def search(goal, ids, free, rng, gradient: bool, common=(), banned=(), iterations: int | None = None):
     """The rows of lowest loss, best first, found by swapping tokens at the free positions, and their losses.
 
     With `gradient` the loss's slope proposes the tokens, else half are drawn from the words that the base knows
@@ -161,7 +161,7 @@ def search(goal, ids, free, rng, gradient: bool, common=(), banned=(), iteration
     """
     banned, common = torch.tensor(banned, dtype=torch.long), torch.tensor(common, dtype=torch.long)
     found = {tuple(ids.tolist()): goal.loss(ids[None]).item()}
-    for _ in range(iterations):
+    for _ in range(iterations or ITERATIONS):
         if gradient:
             proposals = gradient_proposals(goal, ids, free, banned)
         else:

@@ -83,18 +83,21 @@ def test_a_loaded_eraser_does_not_depend_on_its_file(file):
 
 
 def version_1(path) -> dict:
-    """The file as version 1 wrote it, without the tensor "off"; its tensors."""
+    """The file as version 1 wrote it, without the tensor "off" and what reads the firing state; its tensors."""
     tensors = load_file(path)
     del tensors["off"]
+    tensors["trunk.0.weight"] = tensors["trunk.0.weight"][:, : -SHAPE.token_dim].contiguous()
     rewrite(path, tensors, format_version=1)
     return tensors
 
 
-def test_a_file_of_version_1_has_nothing_in_off(file):
+def test_a_file_of_version_1_has_zeros_where_it_says_nothing(file):
     tensors = version_1(file)
     eraser = load_eraser(file)
     assert torch.equal(eraser.network.off, torch.zeros(2, 8)) and not eraser.network.off.requires_grad
+    assert not eraser.network.trunk[0].weight[:, -SHAPE.token_dim :].any()
     state = eraser.network.state_dict()
+    state["trunk.0.weight"] = state["trunk.0.weight"][:, : -SHAPE.token_dim]
     assert state.keys() == tensors.keys() | {"off"} and all(torch.equal(state[k], v.float()) for k, v in tensors.items())
     assert eraser.describe()["format_version"] == 2 and eraser.concepts == some_eraser().concepts
 
@@ -120,7 +123,14 @@ def test_the_bundled_file_of_version_1_is_read():
 def test_each_version_holds_its_own_tensors(file):
     tensors = load_file(file)
     rewrite(file, tensors, format_version=1)
+    refused(file, "tensor")
+    old = version_1(file)
+    rewrite(file, {**old, "off": tensors["off"]}, format_version=1)
     refused(file, "tensor off", "does not have")
+    rewrite(file, {**old, "trunk.0.weight": tensors["trunk.0.weight"]}, format_version=1)
+    refused(file, "trunk.0.weight", "shape")
+    rewrite(file, {**old, "off": tensors["off"]})
+    refused(file, "trunk.0.weight", "shape")
     rewrite(file, {k: v for k, v in tensors.items() if k != "off"})
     refused(file, "tensor off", "missing")
 

@@ -4,7 +4,18 @@ import re
 
 import pytest
 
-from trainer.concepts import among_words, expand, fill, parse_erase, retain_prompts, split_templates, target_prompts
+from trainer.concepts import (
+    FEW,
+    MANY,
+    among_words,
+    bare_prompts,
+    expand,
+    fill,
+    parse_erase,
+    retain_prompts,
+    split_templates,
+    target_prompts,
+)
 from trainer.words import MAPPINGS, RETAIN, TEMPLATES, VOCABULARY
 
 OTHERS = ["dog", "car", "egg"]
@@ -118,8 +129,9 @@ def test_of_two_erased_concepts_in_a_prompt_what_is_switched_off_stays():
     templates = ["a {}", "{dawn|dusk|noon}: a {} and a {other}", "a {other} by a {}"]
     erased = concepts("cat, kitty -> apple", "owl, barn owl -> forest", "pig -> sky", templates=templates)
     targets = [t for t in target_prompts(erased, OTHERS, 8, seed=3) if len(t.named) > 1]
-    assert [t.concept for t in targets] == [0] * 8 + [1] * 8 + [2] * 8
-    assert [len(t.off) for t in targets] == [0, 1] * 12
+    for concept in range(3):
+        of_one = [len(t.off) for t in targets if t.concept == concept]
+        assert len(of_one) >= 8 and 0.2 < sum(of_one) / len(of_one) <= 0.5
     words = set()
     for t in targets:
         first, second = t.named
@@ -165,19 +177,26 @@ def test_drawn_retain_pairs_name_two_things():
     assert sorted(prompts) == ["car by dog", "dog by car"]
 
 
-def test_among_words_keeps_each_prompt_whole_between_one_to_eight_others():
-    texts, words = [f"a prompt {i}" for i in range(200)], [f"w{i}" for i in range(20)]
+def test_among_words_keeps_each_prompt_whole_beside_one_to_many_others():
+    texts, words = [f"a prompt {i}" for i in range(600)], [f"w{i}" for i in range(20)] + ["two words"]
     mixed = among_words(texts, words, seed=0)
-    counts, before = set(), 0
+    counts, before = [], 0
     for text, among in zip(texts, mixed):
         extra = among.replace(text, "").split()
         assert among in (f"{' '.join(extra)} {text}", f"{text} {' '.join(extra)}")
-        assert set(extra) <= set(words) and len(set(extra)) == len(extra)
-        counts.add(len(extra))
+        assert set(extra) <= {w for name in words for w in name.split()}
+        counts.append(len(extra))
         before += among.endswith(text)
-    assert counts == set(range(1, 9)) and 70 < before < 130
+    assert min(counts) == 1 and FEW < max(counts) <= MANY and 250 < before < 350
+    assert 0.05 < sum(n > FEW for n in counts) / len(counts) < 0.5
 
 
-def test_among_words_takes_what_there_is():
-    assert {len(m.split()) for m in among_words(["cat"] * 50, ["a", "b", "c"], seed=0)} == {2, 3, 4}
-    assert {m.strip() for m in among_words(["cat"] * 9, [""], seed=0)} == {"cat"}
+def test_bare_prompts_name_the_concept_without_a_template():
+    prompts = bare_prompts(["cat", "old owl"], ["dog", "red car"], 16, seed=0)
+    assert len(prompts) == 32 and prompts[:2] == ["cat", "a cat"] and prompts[16:18] == ["old owl", "an old owl"]
+    for name, texts in (("cat", prompts[:16]), ("old owl", prompts[16:])):
+        for text in texts:
+            rest = text.replace(fill("a {}", name), "").replace(name, "").replace("red car", "").replace("dog", "")
+            assert names(text, name) and not rest.strip() and text.count("dog") + text.count("red car") <= FEW
+        assert any(t.startswith(name) for t in texts[2:]) and any(t.endswith(name) for t in texts[2:])
+    assert bare_prompts(["cat"], ["dog"], 16, 0) == bare_prompts(["cat"], ["dog"], 16, 0) != bare_prompts(["cat"], ["dog"], 16, 1)

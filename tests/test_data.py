@@ -8,12 +8,12 @@ from collections import Counter
 import pytest
 import torch
 
-from trainer import data, samples
+from trainer import data, samples, wordings
 from trainer.backbone import Text
 from trainer.concepts import Prompt, Target
 from trainer.config import Config
 from trainer.samples import FEWEST, Labels, Samples, cache_key, picture_order
-from unhype.condition import read_condition
+from unhype.condition import Condition
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -75,6 +75,14 @@ def test_a_prompt_of_two_concepts_counts_for_the_one_that_is_on():
     assert [t // 3 for t in picture_order(targets, True, 8, random.Random(0))] == [0, 1] * 4
 
 
+def test_latents_are_drawn_evenly_whatever_their_number_of_a_concept():
+    concept = torch.tensor([0] * 300 + [1] * 5 + [2] * 50)
+    empty = torch.zeros(355)
+    rows = Samples(empty, empty, empty, concept, empty, empty, empty).balanced(6000, generator())
+    assert (torch.bincount(concept[rows]) / 6000 - 1 / 3).abs().max() < 0.03
+    assert set(rows[concept[rows] == 1].tolist()) == set(range(300, 305))
+
+
 def test_another_setting_or_prompt_of_the_pictures_is_another_cache():
     erase, targets = {"erase": ["cat -> forest"]}, targets_of(2)
     former = cache_key(Config(**erase), targets)
@@ -83,48 +91,6 @@ def test_another_setting_or_prompt_of_the_pictures_is_another_cache():
     for others in (targets[:1], targets[::-1], [dataclasses.replace(t, mapped="sky") for t in targets]):
         assert cache_key(Config(**erase), others) != former
     assert cache_key(Config(**erase, rank=2, iterations=7), targets_of(2)) == former
-
-
-# Batches
-
-
-@pytest.fixture
-def unequal():
-    """300 latents of prompt 0 or 1 (concept 0) and 5 of prompt 2 (concept 1), each latent its own number."""
-    concept = torch.tensor([0] * 300 + [1] * 5)
-    prompt = torch.where(concept == 1, 2, torch.arange(305) % 2)
-    number = torch.arange(305.0)
-    x = number.view(-1, 1, 1, 1)
-    kept = Samples(x, number, prompt, concept, x + 1000, x + 2000, number + 3000)
-    text = Text(torch.arange(3.0).view(3, 1, 1).expand(3, 2, 4) + 1, torch.arange(3.0).view(3, 1))
-    labels = Labels(torch.eye(2, dtype=torch.bool)[[0, 0, 1]], torch.zeros(3, 2, dtype=torch.bool))
-    return kept, text, [read_condition(text.tokens, text.pooled), read_condition(text.tokens, text.pooled + 10)], labels
-
-
-def test_concepts_are_drawn_evenly_whatever_their_number_of_latents(unequal):
-    kept, text, conditions, labels = unequal
-    batch = kept.batch(4000, text, conditions, labels, 100, generator())
-    rare = batch.x.flatten() >= 300
-    assert abs(rare.float().mean() - 0.5) < 0.04
-    assert Counter(batch.x.flatten()[rare].long().tolist()).keys() == set(range(300, 305))
-    assert abs((batch.s == 100).float().mean() - 0.5) < 0.04 and batch.s.min() >= 0 and abs(batch.s[batch.s < 100].mean() - 50) < 4
-
-
-def test_the_parts_of_a_batch_belong_together(unequal):
-    kept, text, conditions, labels = unequal
-    seen = set()
-    for seed in range(8):
-        batch = kept.batch(64, text, conditions, labels, 100, generator(seed))
-        number = batch.x.flatten()
-        prompt = kept.prompt[number.long()]
-        assert torch.equal(batch.sigma, number) and torch.equal(batch.scale, number + 3000)
-        assert torch.equal(batch.eps.flatten(), number + 1000) and torch.equal(batch.eps_star.flatten(), number + 2000)
-        assert torch.equal(batch.context, text.tokens[prompt])
-        (skip,) = set((batch.condition.pooled[:, 0] - prompt).tolist())  # one clip skip for the whole batch
-        seen.add(skip)
-        assert not (batch.off & labels.named[prompt]).any() and batch.off.any()
-        assert batch.to("cpu").off is batch.off
-    assert seen == {0, 10}
 
 
 # Data
@@ -149,7 +115,10 @@ class Numbered:
 
 
 def made(tmp_path, monkeypatch, *erase: str, **options):
+    """Data without pictures, whose conditions are not joined or weighted, so that each can be read; its encoder and settings."""
     monkeypatch.setattr(samples, "cached_samples", lambda *_: [])
+    monkeypatch.setattr(wordings, "joined", lambda condition, others, rng: condition)
+    monkeypatch.setattr(wordings, "SHARE_WEIGHTED", 0.0)
     encoder = Numbered()
     config = Config(base="demo", erase=list(erase), out=str(tmp_path / "x.safetensors"), retain=["dog", "pig", "bear"])
     return data.Data(config, encoder, lambda _: None, **options), encoder, config
@@ -170,7 +139,7 @@ def test_labels_say_what_each_prompt_names(two):
     assert prompts.labels.named.tolist() == [named_in(config, t) for t in texts]
     assert not (prompts.labels.off & ~prompts.labels.named).any()
     both = prompts.labels.named.all(1)
-    assert prompts.labels.off[both].any(1).float().mean() == 0.5 and not prompts.labels.off[~both].any()
+    assert 0.1 < prompts.labels.off[both].any(1).float().mean() <= 0.5 and not prompts.labels.off[~both].any()
     for target, off in zip(prompts.targets, prompts.labels.off.tolist()):
         assert named_in(config, target.mapped) == off
 
@@ -182,23 +151,74 @@ def test_unconditional_targets_are_of_one_concept_and_become_the_empty_prompt(tm
     assert {t.named for t in prompts.targets} == {(0,), (1,)} and not prompts.labels.off.any()
 
 
-def test_the_switch_also_sees_prompts_among_other_words(two):
+def test_the_switch_sees_every_wording_of_targets_and_of_what_is_safe(two):
     prompts, encoder, config = two
-    assert len(prompts.conditions) == len(prompts.retain_conditions) == len(prompts.mixed_conditions) == 2
-    for skip, mixed in enumerate(prompts.mixed_conditions, 1):
-        texts = encoder.read(mixed)
-        assert set(mixed.pooled[:, 1].tolist()) == {skip}
-        assert prompts.mixed_named.tolist() == [named_in(config, t) for t in texts]
-        for target, text in zip(prompts.targets, texts):
-            assert target.prompt.text in text and len(text.split()) > len(target.prompt.text.split())
-        assert 0 < (~prompts.mixed_named.any(1)).sum() <= 2 * len(prompts.targets)
+    own = [t.prompt.text for t in prompts.targets]
+    assert len(prompts.target_conditions) == len(prompts.safe_conditions) == 2
+    for skip, (target, safe) in enumerate(zip(prompts.target_conditions, prompts.safe_conditions), 1):
+        assert set(target.pooled[:, 1].tolist()) == set(safe.pooled[:, 1].tolist()) == {skip}
+        texts, safe_texts = encoder.read(target), encoder.read(safe)
+        assert texts == prompts.target_texts and safe_texts == prompts.safe_texts
+        assert prompts.named.tolist() == [named_in(config, t) for t in texts]
+        assert not any(any(named_in(config, t)) for t in safe_texts)
+        assert texts[: len(own)] == own and all(a in b != a for a, b in zip(own, texts[len(own) :]))
+        assert {"cat", "a cat", "kitty", "owl", "an owl"} <= set(texts[2 * len(own) :])
+        assert "" in safe_texts and {p.text for p in prompts.retain} | {"dog", "pig", "bear"} <= set(safe_texts)
 
 
-def test_retained_rows_with_one_concept_are_retain_prompts(tmp_path, monkeypatch):
+def test_every_wording_of_a_target_names_what_it_names(two):
+    prompts, encoder, config = two
+    for row, wording in enumerate(prompts.wording.tolist()):
+        assert wording[0] == row and len(wording) == data.WORDINGS
+        for other in wording:
+            assert named_in(config, prompts.target_texts[other]) == prompts.labels.named[row].tolist()
+
+
+def test_the_parts_of_a_batch_belong_together(two):
+    prompts, encoder, config = two
+    prompt = torch.arange(40) * 7 % len(prompts.targets)
+    concept = torch.tensor([prompts.targets[p].concept for p in prompt])
+    number = torch.arange(40.0)
+    x = number.view(-1, 1, 1, 1)
+    kind = Samples(x, number, prompt, concept, x + 1000, x + 2000, number + 3000)
+    prompts.text = dataclasses.replace(prompts.text, tokens=torch.arange(float(len(prompts.targets))).view(-1, 1, 1))
+    skips, wordings_read, steps = set(), Counter(), []
+    for seed in range(12):
+        batch = prompts.batch(kind, 64, 100, generator(seed))
+        row = batch.x.flatten().long()
+        assert torch.equal(batch.sigma, number[row]) and torch.equal(batch.scale, number[row] + 3000)
+        assert torch.equal(batch.eps.flatten(), number[row] + 1000) and torch.equal(batch.eps_star.flatten(), number[row] + 2000)
+        assert torch.equal(batch.context.flatten().long(), prompt[row])
+        labels = prompts.labels.rows(prompt[row])
+        assert not (labels.off & ~batch.off).any() and not (batch.off & labels.named & ~labels.off).any()
+        (skip,) = set(batch.condition.pooled[:, 1].tolist())  # one clip skip for the whole batch
+        skips.add(skip)
+        for text, p in zip(encoder.read(batch.condition), prompt[row].tolist()):
+            (place, *_) = [i for i, w in enumerate(prompts.wording[p].tolist()) if prompts.target_texts[w] == text]
+            wordings_read[place] += 1
+        steps.append(batch.s)
+        assert batch.to("cpu").off is batch.off
+    assert skips == {1, 2} and set(wordings_read) == {0, 2, 3}  # its own stands twice
+    s = torch.cat(steps)
+    assert abs((s == 100).float().mean() - 0.5) < 0.06 and s.min() >= 0 and abs(s[s < 100].mean() - 50) < 6
+
+
+def test_a_weighted_batch_is_attended_to_as_it_is_read(two, monkeypatch):
+    monkeypatch.setattr(wordings, "SHARE_WEIGHTED", 1.0)
+    monkeypatch.setattr(wordings, "weighted", lambda tokens, empty, rng: 3 * tokens - empty)
+    prompts, encoder, config = two
+    number = torch.arange(4.0)
+    kind = Samples(number, number, number.long(), torch.zeros(4, dtype=torch.long), number, number, number)
+    batch = prompts.batch(kind, 16, 100, generator())
+    assert (batch.context == 2).all() and torch.equal(batch.condition.tokens, batch.context)
+    assert encoder.read(batch.condition) == [prompts.targets[int(n)].prompt.text for n in batch.x]
+
+
+def test_retained_rows_with_one_concept_are_safe_prompts(tmp_path, monkeypatch):
     prompts, encoder, config = made(tmp_path, monkeypatch, "cat -> sky")
     condition, off = prompts.retained(0, 400, generator())
     texts = encoder.read(condition)
-    assert len(texts) == len(off) == 400 and set(texts) <= {p.text for p in prompts.retain} | {""}
+    assert len(texts) == len(off) == 400 and set(texts) <= set(prompts.safe_texts)
     assert abs(off.float().mean() - 0.25) < 0.08
 
 
@@ -207,7 +227,7 @@ def test_a_quarter_of_the_retained_rows_names_concepts_that_are_all_off(two):
     condition, off = prompts.retained(0, 400, generator())
     texts = encoder.read(condition)
     assert len(texts) == len(off) == 400
-    assert set(texts[:300]) <= {p.text for p in prompts.retain} | {""} and abs(off[:300].float().mean() - 0.25) < 0.08
+    assert set(texts[:300]) <= set(prompts.safe_texts) and abs(off[:300].float().mean() - 0.25) < 0.08
     named = torch.tensor([named_in(config, t) for t in texts])
     assert named[300:].any(1).all() and not named[:300].any()
     assert not (named & ~off).any() and (off & ~named)[300:].any()
@@ -218,3 +238,65 @@ def test_retained_rows_take_the_clip_skips_in_turn(two):
     for iteration in range(4):
         condition, _ = prompts.retained(iteration, 16, generator())
         assert set(condition.pooled[:, 1].tolist()) == {1 + iteration % 2}
+
+
+# Wordings
+
+
+def numbered(count: int, first: int, chunk: int = 3) -> Condition:
+    """Conditions whose pooled embedding and tokens are their number; as many tokens are masked as the number's last digit says."""
+    number = torch.arange(first, first + count)
+    tokens = number.float().view(-1, 1, 1).expand(count, chunk, 2)
+    return Condition(number.float().view(-1, 1), tokens, torch.arange(chunk) >= number[:, None] % chunk)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_among_chunks_a_prompt_stands_anywhere_once_and_the_first_chunk_is_pooled(count):
+    own, others = numbered(900, 0), numbered(50, 10_000)
+    found = wordings.among_chunks(own, others, count, generator())
+    numbers = found.tokens.view(900, count + 1, 3, 2)
+    assert torch.equal(numbers, numbers[:, :, :1, :1].expand_as(numbers))
+    numbers = numbers[:, :, 0, 0]
+    assert torch.equal(found.pooled[:, 0], numbers[:, 0])
+    assert torch.equal(found.mask.view(900, count + 1, 3), torch.arange(3) >= numbers[..., None] % 3)
+    is_own = numbers == torch.arange(900.0)[:, None]
+    assert is_own.sum(1).eq(1).all() and ((numbers >= 10_000) != is_own).all()
+    assert (is_own.float().mean(0) - 1 / (count + 1)).abs().max() < 0.07
+
+
+def test_an_average_is_at_least_half_the_prompt_itself():
+    own, others = numbered(500, 0), numbered(20, 1000)
+    found = wordings.averaged(own, others, generator())
+    shares = []
+    for n in range(500):
+        fits = [(m - found.pooled[n].item()) / (m - n) for m in range(1000, 1020)]
+        assert torch.equal(found.tokens[n], found.pooled[n].expand(3, 2)) and max(fits) >= 0.5 and min(fits) <= 1
+        assert any(torch.equal(found.mask[n], own.mask[n] | others.mask[m]) for m in range(20))
+        shares.append(sum(fits) / 20)
+    assert min(shares) < 0.55 and max(shares) > 0.95
+
+
+def test_batches_are_joined_in_every_way_in_their_shares():
+    own, others, rng = numbered(4, 0), numbered(9, 1000), generator()
+    kinds = Counter()
+    for _ in range(1000):
+        found = wordings.joined(own, others, rng)
+        chunks = found.tokens.shape[1] // 3
+        kinds[chunks if chunks > 1 else "as it is" if found is own else "averaged"] += 1
+    assert set(kinds) == {"as it is", "averaged", 2, 3, 4}
+    chunks, blends = 1000 * wordings.SHARE_CHUNKS, 1000 * wordings.SHARE_AVERAGED
+    assert abs(kinds["as it is"] - (1000 - chunks - blends)) < 60 and abs(kinds["averaged"] - blends) < 60
+
+
+def test_weighting_scales_a_prompts_distance_from_the_empty_one():
+    tokens, empty = torch.randn(400, 6, 4, generator=generator(1)), torch.randn(1, 6, 4, generator=generator(2))
+    found = wordings.weighted(tokens, empty, generator())
+    ratio = ((found - empty) / (tokens - empty)).mean(2)
+    low, high = wordings.WEIGHTS
+    whole = 0
+    for row, got, was in zip(ratio, found, tokens):
+        moved = ~(got == was).all(1)
+        if moved.any():  # of a few rows no token is
+            assert low - 1e-3 <= row[moved].min() <= row[moved].max() <= min(high, row[moved].min()) + 1e-3  # one weight a row
+        whole += bool(moved.all())
+    assert 150 < whole < 260 and ratio.min() < low + 0.1 and ratio.max() > high - 0.1

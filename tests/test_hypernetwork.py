@@ -43,7 +43,7 @@ def test_factors_are_base_plus_strength_times_head(network):
     c, s = some_condition(3), torch.tensor([1.0, 4.0, 10.0])
     network.standardise.fit(c)
     z = network.standardise(c)
-    features = torch.cat([z.pooled, network.summary(z), fourier(s / S)], 1)
+    features = torch.cat([z.pooled, network.summary(z), fourier(s / S), network.switch.firing_state(z)], 1)
     first, _, second, _ = network.trunk
     h = torch.nn.functional.silu(second(torch.nn.functional.silu(first(features))))
     for f, layer, base, head in zip(network(c, s), LAYERS, network.base_down, network.heads):
@@ -150,7 +150,7 @@ def test_off_is_added_before_the_first_activation(three):
     c, s = double(some_condition(3)), torch.tensor([1.0, 4.0, 10.0])
     first, _, second, _ = three.trunk
     z = three.standardise(c)
-    features = torch.cat([z.pooled, three.summary(z), fourier(s / S)], 1)
+    features = torch.cat([z.pooled, three.summary(z), fourier(s / S), three.switch.firing_state(z, ROWS_OFF)], 1)
     h = first(features) + torch.stack([sum((three.off[k] for k in range(3) if row[k]), torch.zeros(8)) for row in ROWS_OFF])
     h = torch.nn.functional.silu(second(torch.nn.functional.silu(h)))
     for f, layer, head in zip(three(c, s, ROWS_OFF), LAYERS, three.heads):
@@ -172,7 +172,8 @@ def test_squared_change_is_that_of_the_factors(three, off):
     found = three.squared_change(c, s, off)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-15)
     assert found[0] == 0 and found[1:].min() > 0
-    for p, q in zip(*(torch.autograd.grad(total.sum(), [*three.heads.parameters(), *three.trunk.parameters()]) for total in (found, expected))):
+    weights = [*three.heads.parameters(), *three.trunk.parameters()]
+    for p, q in zip(*(torch.autograd.grad(total.sum(), weights) for total in (found, expected))):
         torch.testing.assert_close(p, q, rtol=1e-10, atol=1e-12)
 
 
@@ -191,6 +192,30 @@ def test_only_concepts_that_are_on_fire(three):
     assert three.fires(c, off(2)).tolist() == [False, True, True]
     assert three.fires(c, off(0, 2)).tolist() == [False, False, False]
     assert three.fires(c, torch.cat([off(), off(0), off(1, 2)])).tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("length", [1, 7, 500])
+def test_the_firing_state_is_the_token_that_fires_however_long_the_prompt_is(three, length):
+    """Token 0 reaches concept 0 and the last one concept 2; what is off draws nobody."""
+    three.switch.weight.data.copy_(20 * torch.eye(6)[:3])
+    three.switch.threshold.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    tokens = torch.zeros(1, length, 6, dtype=torch.float64)
+    tokens[0, 0, 0], tokens[0, -1, 2], tokens[0, :, 5] = 1, 0.9, torch.arange(length) + 1
+    c = double(read_condition(tokens, torch.zeros(1, 5)))
+    state = lambda *off: three.switch.firing_state(c, torch.tensor([[k in off for k in range(3)]]))[0]
+    torch.testing.assert_close(three.switch.firing_state(c)[0], state())
+    torch.testing.assert_close(state(2), tokens[0, 0], rtol=0, atol=1e-6)
+    torch.testing.assert_close(state(0), tokens[0, -1], rtol=0, atol=1e-6)
+    torch.testing.assert_close(state(0, 1, 2), tokens[0].mean(0))
+
+
+def test_a_masked_token_is_no_firing_state(three):
+    three.switch.weight.data.copy_(torch.eye(6)[:3])
+    c = double(some_condition(1))
+    cut = c._replace(mask=torch.arange(7)[None] < 3)
+    short = Condition(c.pooled, c.tokens[:, :3], c.mask[:, :3])
+    torch.testing.assert_close(three.switch.firing_state(cut), three.switch.firing_state(short))
+    assert not torch.allclose(three.switch.firing_state(cut), three.switch.firing_state(c))
 
 
 @pytest.mark.parametrize("strength", [0.5, 2.0])

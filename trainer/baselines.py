@@ -78,7 +78,7 @@ def train_full(config: Config, backbone: Backbone, data) -> dict[str, torch.Tens
     for iteration in range(config.iterations):
         kind = iteration % len(data.samples)
         size = max(1, config.batch // (1 + kind))
-        batch = data.samples[kind].batch(size, data.text, data.conditions, data.labels, config.steps, rng).to(device)
+        batch = data.batch(data.samples[kind], size, config.steps, rng).to(device)
         with changed(layers, changes), torch.autocast(device.type, torch.bfloat16, enabled=config.autocast == "bf16"):
             predicted = backbone.predict(batch.x, batch.sigma, batch.context).float()
         loss = task_loss(predicted, batch.eps, batch.eps_star, torch.ones_like(batch.s), batch.scale)

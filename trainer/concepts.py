@@ -5,6 +5,7 @@ import random
 import re
 from dataclasses import dataclass
 
+FEW, MANY = 8, 30  # words that a prompt stands among; with them it has to fit into one chunk of the text encoder
 SUGGEST = "?"  # a mapping concept that begins so is to be suggested, from the category that follows
 
 
@@ -70,7 +71,7 @@ def split_templates(templates) -> tuple[list[str], list[str]]:
 def target_prompts(erased: list[Erase], others: list[str], count: int, seed: int) -> list[Target]:
     """Targets of every concept and word in every template; of the two-concept ones `count` per concept, drawn by the seed.
 
-    With several concepts also `count` prompts per concept that name a second erased one, half of them with the
+    With several concepts also 3/2 `count` prompts per concept that name a second erased one, a third of them with the
     second switched off.
     """
     rng = random.Random(seed)
@@ -82,10 +83,10 @@ def target_prompts(erased: list[Erase], others: list[str], count: int, seed: int
         for t, w, other in rng.sample(everything, min(count, len(everything))):
             targets.append(Target(Prompt(fill(t, w, other), True), fill(t, concept.mapping, other), (index,)))
         both = [(t, w, j) for t in double for w in concept.words for j in range(len(erased)) if j != index]
-        for number, (t, w, j) in enumerate(rng.sample(both, min(count, len(both)))):
+        for number, (t, w, j) in enumerate(rng.sample(both, min(count * 3 // 2, len(both)))):
             other = erased[j].words[number % len(erased[j].words)]
             prompt = Prompt(fill(t, w, other), True)
-            if number % 2:
+            if number % 3 == 2:
                 targets.append(Target(prompt, fill(t, concept.mapping, other), (index, j), (j,)))
             else:
                 targets.append(Target(prompt, fill(t, concept.mapping, erased[j].mapping), (index, j)))
@@ -104,10 +105,24 @@ def retain_prompts(retain: list[str], erased: list[Erase], templates: list[str],
 
 
 def among_words(texts: list[str], words: list[str], seed: int) -> list[str]:
-    """Each prompt with one to eight words before or behind it, drawn by the seed: the switch has to see past them."""
+    """Each prompt with words before or behind it, drawn by the seed: mostly a few, in a quarter of them many."""
     rng = random.Random(seed)
     mixed = []
     for text in texts:
-        extra = " ".join(rng.sample(words, min(len(words), rng.randint(1, 8))))
-        mixed.append(f"{extra} {text}" if rng.random() < 0.5 else f"{text} {extra}")
+        most = MANY if rng.random() < 0.25 else FEW
+        extra = " ".join(rng.choices(words, k=rng.randint(1, most))).split()[:most]
+        mixed.append(" ".join([*extra, text] if rng.random() < 0.5 else [text, *extra]))
     return mixed
+
+
+def bare_prompts(names: list[str], words: list[str], count: int, seed: int) -> list[str]:
+    """For every name `count` prompts that no template makes: the name alone, with an article, among one to eight words."""
+    rng = random.Random(seed)
+    prompts = []
+    for name in names:
+        prompts += [name, fill("a {}", name)]
+        for _ in range(count - 2):
+            extra = rng.choices(words, k=rng.randint(1, FEW))
+            place = rng.randint(0, len(extra))
+            prompts.append(" ".join([*extra[:place], rng.choice((name, fill("a {}", name))), *extra[place:]]))
+    return prompts

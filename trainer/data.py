@@ -1,66 +1,123 @@
 """Everything that the training steps read: prompts encoded, which concepts they name, samples drawn."""
 
 import dataclasses
+import random
 from pathlib import Path
 
 import torch
 
-from unhype.condition import Condition, stack_conditions
+from unhype.condition import Condition, read_condition, stack_conditions
 
-from . import concepts, samples
+from . import concepts, samples, wordings
 from .backbone import Backbone
 from .config import Config
-from .samples import Labels
+from .samples import Batch, Labels, Samples
+
+BARE = 16  # prompts of a word that no template makes
+WORDINGS = 4  # that the hypernetwork may read a target prompt in, its own among them
 
 
 class Data:
-    """Target and retain prompts, their conditions and labels, and the samples of the targets.
+    """Target and retain prompts in several wordings, their conditions and labels, and the samples of the targets.
 
     With `unconditional` the targets are ESD's: prompts of one concept each, which become the empty prompt.
     """
 
     def __init__(self, config: Config, backbone: Backbone, progress=print, unconditional: bool = False):
         backbone.load()
-        erased = config.erased()
-        self.targets = concepts.target_prompts(erased, config.retain, max(16, config.pictures // 2), config.seed)
+        erased, seed = config.erased(), config.seed
+        self.targets = concepts.target_prompts(erased, config.retain, max(16, config.pictures // 2), seed)
         if unconditional:
             self.targets = [dataclasses.replace(t, mapped="") for t in self.targets if not t.prompt.pair]
-        self.retain = concepts.retain_prompts(
-            config.retain, erased, config.templates, config.retain_prompts, 2 * len(config.retain), config.seed
-        )
-        self.labels = Labels(*(torch.zeros(len(self.targets), len(erased), dtype=torch.bool) for _ in range(2)))
-        for row, target in enumerate(self.targets):
-            self.labels.named[row, list(target.named)] = True
-            self.labels.off[row, list(target.off)] = True
-        texts = [t.prompt.text for t in self.targets]
-        kept = [p.text for p in self.retain] + [""]
-        # For the switch alone: prompts among other words, the safe ones as many as the targets.
-        mixed = concepts.among_words([*texts, *kept[:: max(1, len(kept) // len(texts))]], config.retain or [""], config.seed)
-        self.mixed_named = torch.zeros(len(mixed), len(erased), dtype=torch.bool)
-        self.mixed_named[: len(texts)] = self.labels.named
-        progress(f"encoding {2 * len(texts) + len(kept) + len(mixed)} prompts")
-        self.text = backbone.encode(texts)
+        self.retain = concepts.retain_prompts(config.retain, erased, config.templates, config.retain_prompts, 2 * len(config.retain), seed)
+        texts, kept = [t.prompt.text for t in self.targets], [""] + [p.text for p in self.retain]
+        words = config.retain or [erased[0].mapping]
+        bare = [concepts.bare_prompts(list(e.words), words, BARE, seed + k) for k, e in enumerate(erased)]
+        safe_names = random.Random(seed).sample(words, min(len(words), max(BARE, 2 * len(erased))))
+        self.target_texts = [*texts, *concepts.among_words(texts, words, seed), *(b for bs in bare for b in bs)]
+        self.safe_texts = [
+            *kept,
+            *concepts.among_words(kept[:: max(1, len(kept) // len(texts))], words, seed + 1),
+            *concepts.bare_prompts(safe_names, words, BARE // 2, seed),
+        ]
+        own = self.label(erased)
+        self.wording = self.wordings_of(bare)
+        bare_named = torch.cat([torch.eye(len(erased), dtype=torch.bool)[k].expand(len(b), -1) for k, b in enumerate(bare)])
+        self.named = torch.cat([own.named, own.named, bare_named])  # of target_texts
+        self.labels = own
+        progress(f"encoding {len(texts) + len(self.target_texts) + len(self.safe_texts)} prompts")
+        self.text, self.empty = backbone.encode(texts), backbone.encode([""]).tokens
         mapped = backbone.encode([t.mapped for t in self.targets])
-        self.conditions, self.retain_conditions, self.mixed_conditions = [], [], []
-        for skip in config.clip_skips:
-            self.conditions.append((self.text if skip == 1 else backbone.encode(texts, skip)).condition())
-            self.retain_conditions.append(backbone.encode(kept, skip).condition())
-            self.mixed_conditions.append(backbone.encode(mixed, skip).condition())
+        encode = lambda prompts: [backbone.encode(prompts, skip).condition() for skip in config.clip_skips]
+        self.target_conditions, self.safe_conditions = encode(self.target_texts), encode(self.safe_texts)
         cache = Path(config.out).with_suffix(".cache.safetensors")
         self.samples = samples.cached_samples(backbone, config, self.targets, self.text, mapped, cache, progress)
 
+    def label(self, erased) -> Labels:
+        """Which concepts the target prompts name, and which of those are off."""
+        labels = Labels(*(torch.zeros(len(self.targets), len(erased), dtype=torch.bool) for _ in range(2)))
+        for row, target in enumerate(self.targets):
+            labels.named[row, list(target.named)] = True
+            labels.off[row, list(target.off)] = True
+        return labels
+
+    def wordings_of(self, bare: list[list[str]]) -> torch.Tensor:
+        """For every target prompt rows of target_texts that mean the same, (targets, WORDINGS): itself, itself among
+        words, and where it names one concept a prompt that no template makes."""
+        count, start, firsts = len(self.targets), 2 * len(self.targets), []
+        for prompts in bare:
+            firsts.append(start)
+            start += len(prompts)
+        rows = []
+        for row, target in enumerate(self.targets):
+            concept = target.concept
+            other = row + count if target.prompt.pair else firsts[concept] + row % len(bare[concept])
+            rows.append([row, row, row + count, other])
+        return torch.tensor(rows)
+
+    def batch(self, kind: Samples, size: int, total_steps: int, rng: torch.Generator) -> Batch:
+        """A random batch of latents of one picture size, every concept as likely as any other.
+
+        The hypernetwork reads each row's prompt in any of its wordings, of any clip skip; half of the rows are at
+        s = S, the others anywhere below.
+        """
+        rows = kind.balanced(size, rng)
+        prompts = kind.prompt[rows]
+        s = torch.rand(size, generator=rng) * total_steps
+        s[torch.rand(size, generator=rng) < 0.5] = total_steps
+        which = int(torch.randint(len(self.target_conditions), (), generator=rng))
+        context = self.text.tokens[prompts]
+        if torch.rand((), generator=rng) < wordings.SHARE_WEIGHTED:
+            context = wordings.weighted(context, self.empty, rng)
+            condition = read_condition(context, self.text.pooled[prompts])
+        else:
+            wording = self.wording[prompts, torch.randint(WORDINGS, (size,), generator=rng)]
+            condition = wordings.joined(self.target_conditions[which].rows(wording), self.safe_conditions[which], rng)
+        return Batch(
+            kind.x[rows],
+            kind.sigma[rows],
+            context,
+            condition,
+            self.labels.rows(prompts).some_off(rng),
+            s,
+            kind.eps[rows],
+            kind.eps_star[rows],
+            kind.scale[rows],
+        )
+
     def retained(self, iteration: int, count: int, rng: torch.Generator) -> tuple[Condition, torch.Tensor]:
-        """Conditions whose adapter is to be zero, and the concepts that are off, (N, K): retain prompts; with several
+        """Conditions whose adapter is to be zero, and the concepts that are off, (N, K): safe prompts; with several
         concepts also, for a quarter of them, target prompts whose concepts are off."""
-        which = iteration % len(self.conditions)
-        concepts = self.labels.named.shape[1]
-        kept, targets = self.retain_conditions[which], count // 4 if concepts > 1 else 0
-        pick = torch.randint(len(kept.pooled), (count - targets,), generator=rng)
-        nothing = torch.zeros(len(pick), concepts, dtype=torch.bool)
+        which = iteration % len(self.safe_conditions)
+        safe, concepts = self.safe_conditions[which], self.named.shape[1]
+        targets = count // 4 if concepts > 1 else 0
+        picked = safe.rows(torch.randint(len(safe.pooled), (count - targets,), generator=rng))
+        nothing = torch.zeros(count - targets, concepts, dtype=torch.bool)
         off = Labels(nothing, nothing).some_off(rng)
-        if not targets:
-            return kept.rows(pick), off
-        rows = torch.randint(len(self.targets), (targets,), generator=rng)
-        named = self.labels.named[rows]
-        both = stack_conditions([kept.rows(pick), self.conditions[which].rows(rows)])
-        return both, torch.cat([off, Labels(named, named).some_off(rng)])
+        if targets:
+            rows = torch.randint(len(self.named), (targets,), generator=rng)
+            picked = stack_conditions([picked, self.target_conditions[which].rows(rows)])
+            off = torch.cat([off, Labels(self.named[rows], self.named[rows]).some_off(rng)])
+        if torch.rand((), generator=rng) < wordings.SHARE_WEIGHTED:
+            return picked._replace(tokens=wordings.weighted(picked.tokens, safe.tokens[:1], rng)), off
+        return wordings.joined(picked, safe, rng), off

@@ -130,7 +130,7 @@ def evaluate(config, seeds: int, progress=print) -> dict:
     arms = [
         ours,
         Arm("lora", controls.train_lora(config, backbone, data, eraser.network.shape)),
-        Arm("static", controls.static_mean(eraser.network, data.conditions[0])),
+        Arm("static", controls.static_mean(eraser.network, data.target_conditions[0].rows(slice(len(data.targets))))),
         Arm("shuffled", eraser.network, shuffle=True),
     ]
     forced, switched = {}, {}

@@ -51,7 +51,7 @@ def take_over(network: Hypernetwork, names: list[str], eraser: Eraser) -> None:
     Raises ValueError where the sizes differ.
     """
     mine, theirs = network.state_dict(), eraser.network.state_dict()
-    per_concept = {"switch.weight", "switch.bias", "switch.threshold", "off"}
+    per_concept = {"switch.weight", "switch.bias", "switch.threshold", "concept"}
     for key, value in mine.items():
         if key in per_concept:
             for row, name in enumerate(names):

@@ -84,26 +84,9 @@ class Samples:
     eps_star: torch.Tensor
     scale: torch.Tensor  # (M,) mean |eps* - eps|^2 at that noise level
 
-    def batch(self, size: int, text: Text, conditions: list[Condition], labels: Labels, total_steps: int, rng) -> Batch:
-        """A random batch, every concept as likely as any other; half of its rows at s = S, the others anywhere below,
-        each of any clip skip's condition."""
-        weights = 1 / torch.bincount(self.concept).float()[self.concept]
-        rows = torch.multinomial(weights, size, replacement=True, generator=rng)
-        prompts = self.prompt[rows]
-        s = torch.rand(size, generator=rng) * total_steps
-        s[torch.rand(size, generator=rng) < 0.5] = total_steps
-        which = int(torch.randint(len(conditions), (), generator=rng))
-        return Batch(
-            self.x[rows],
-            self.sigma[rows],
-            text.tokens[prompts],
-            conditions[which].rows(prompts),
-            labels.rows(prompts).some_off(rng),
-            s,
-            self.eps[rows],
-            self.eps_star[rows],
-            self.scale[rows],
-        )
+    def balanced(self, size: int, rng: torch.Generator) -> torch.Tensor:
+        """Random rows, every concept as likely as any other."""
+        return torch.multinomial(1 / torch.bincount(self.concept).float()[self.concept], size, replacement=True, generator=rng)
 
 
 def cache_key(config: Config, targets: list[Target]) -> str:

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from unhype.condition import Condition
 from unhype.hypernetwork import Hypernetwork
 
-ITERATIONS, LEARNING_RATE, WEIGHT_DECAY = 300, 0.02, 0.02
+ITERATIONS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 300, 512, 0.02, 0.02
 MARGIN = 0.35  # where between the highest safe and the lowest target score the threshold lies
 
 
@@ -14,14 +14,16 @@ def fit_switch(network: Hypernetwork, conditions: Condition, labels: torch.Tenso
     """Fit network.switch to labels (N, K) in 0..1: logistic regression on a smooth maximum over tokens."""
     switch = network.switch
     c = network.standardise(conditions)
-    torch.manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam([switch.weight, switch.bias], lr=LEARNING_RATE)
     balance = (1 - labels).sum(0) / labels.sum(0).clamp_min(1)
     for _ in range(ITERATIONS):
-        per_token = (c.tokens @ switch.weight.T + switch.bias).masked_fill(~c.mask[..., None], -1e9)
-        score = per_token.logsumexp(1) - c.mask.sum(1, keepdim=True).clamp_min(1).log()
+        rows = torch.randperm(len(labels), generator=rng)[:BATCH]
+        tokens, mask = c.tokens[rows], c.mask[rows]
+        per_token = (tokens @ switch.weight.T + switch.bias).masked_fill(~mask[..., None], -1e9)
+        score = per_token.logsumexp(1) - mask.sum(1, keepdim=True).clamp_min(1).log()
         hard = per_token.amax(1)
-        loss = sum(F.binary_cross_entropy_with_logits(x, labels, pos_weight=balance) for x in (score, hard))
+        loss = sum(F.binary_cross_entropy_with_logits(x, labels[rows], pos_weight=balance) for x in (score, hard))
         loss = loss + WEIGHT_DECAY * switch.weight.square().sum()
         optimizer.zero_grad()
         loss.backward()

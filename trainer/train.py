@@ -66,7 +66,7 @@ class StopRequest:
 def new_network(config: Config, backbone: host.Backbone, data: Data) -> tuple[Hypernetwork, str]:
     """A fresh hypernetwork for the backbone's layers and text widths, its standardisation fitted."""
     family = family_of(backbone.diffusion_model)
-    seen = stack_conditions([*data.conditions, *data.retain_conditions])
+    seen = stack_conditions([*data.target_conditions, *data.safe_conditions])
     torch.manual_seed(config.seed)
     network = Hypernetwork(
         Shape(
@@ -88,10 +88,9 @@ def new_network(config: Config, backbone: host.Backbone, data: Data) -> tuple[Hy
 
 def fit_switch(config: Config, network: Hypernetwork, data: Data) -> list[dict]:
     """Fit the switch on four fifths of the prompts and calibrate it on the rest; returns a report per concept."""
-    groups = list(zip(data.conditions, data.retain_conditions, data.mixed_conditions))
-    both = stack_conditions([c for group in groups for c in group])
-    safe = torch.zeros(len(data.retain) + 1, len(config.erase), dtype=torch.bool)
-    labels = torch.cat([data.labels.named, safe, data.mixed_named]).float().repeat(len(groups), 1)
+    both = stack_conditions([c for pair in zip(data.target_conditions, data.safe_conditions) for c in pair])
+    safe = torch.zeros(len(data.safe_texts), len(config.erase), dtype=torch.bool)
+    labels = torch.cat([data.named, safe]).float().repeat(len(config.clip_skips), 1)
     held_out = torch.zeros(len(labels), dtype=torch.bool)
     for group in [*(labels.T > 0.5), labels.sum(1) == 0]:
         rows = group.nonzero().flatten()
@@ -115,7 +114,7 @@ def training_step(network, backbone, config: Config, data: Data, optimizer, rng,
     device = backbone.device
     kind = data.samples[iteration % len(data.samples)]
     size = max(1, config.batch // (1 + iteration % len(data.samples)))
-    batch = kind.batch(size, data.text, data.conditions, data.labels, config.steps, rng).to(device)
+    batch = data.batch(kind, size, config.steps, rng).to(device)
     rows = torch.arange(len(batch.x), device=device)
     layers = network.shape.layers
 

@@ -21,7 +21,7 @@ from . import condition
 from .hypernetwork import Hypernetwork, Shape
 from .layers import FAMILIES, Layer
 
-FORMAT_VERSION = 2  # 1 knew no concepts that are switched off
+FORMAT_VERSION = 2  # 1 read neither the switch's gates nor its firing state
 KEY = "unhype"
 MAX_HEADER, MAX_BYTES, MAX_LAYERS = 16 << 20, 4 << 30, 4096
 LIMITS = {"rank": 256, "steps": 100_000, "hidden": 16_384, "queries": 256, "pooled_dim": 65_536, "token_dim": 65_536, "concepts": 10_000}
@@ -107,7 +107,9 @@ def load_eraser(path: str | Path) -> Eraser:
         network = Hypernetwork(shape)
     expected = {name: tuple(t.shape) for name, t in network.state_dict().items()}
     if meta["format_version"] == 1:
-        del expected["off"]
+        del expected["concept"]
+        rows, columns = expected["trunk.0.weight"]
+        expected["trunk.0.weight"] = rows, columns - shape.token_dim
     check_tensors(path, tensors, expected)
     try:
         with safe_open(path, framework="pt") as file:  # copied: an fp32 tensor would stay a view of the mapped file
@@ -120,7 +122,9 @@ def load_eraser(path: str | Path) -> Eraser:
                 f"{path}: tensor {name} holds NaN or infinite values; "
                 "the training diverged or the file is damaged. Train or download it again"
             )
-    loaded.setdefault("off", torch.zeros(shape.concepts, shape.hidden))
+    if meta["format_version"] == 1:
+        loaded["concept"] = torch.zeros(shape.concepts, shape.hidden)
+        loaded["trunk.0.weight"] = torch.nn.functional.pad(loaded["trunk.0.weight"], (0, shape.token_dim))
     network.load_state_dict(loaded, assign=True)
     network.requires_grad_(False).eval()
     return Eraser(network, family, concepts, meta.get("training", {}), meta.get("metrics", {}), path.name, digest_of(path))

@@ -12,6 +12,7 @@ from torch import nn
 
 VERSION = 1
 EPS = 1e-5
+SHARPNESS, GATE = 3.0, 2.0
 
 
 class Condition(NamedTuple):
@@ -111,3 +112,19 @@ class Switch(nn.Module):
         """Scores (N, K) of a standardised condition; -inf where no token carries anything."""
         score = c.tokens @ self.weight.T + self.bias
         return score.masked_fill(~c.mask[..., None], -torch.inf).amax(1)
+
+    def gates(self, c: Condition, off: torch.Tensor | None = None) -> torch.Tensor:
+        """How far each concept is above its threshold, 0..1, (N, K); 0 where it is off."""
+        gates = (GATE * (self(c) - self.threshold)).sigmoid()
+        return gates if off is None else gates.masked_fill(off, 0)
+
+    def firing_state(self, c: Condition, off: torch.Tensor | None = None) -> torch.Tensor:
+        """The token states that come nearest to firing, (N, D): however long the prompt is, the erased word stands out.
+
+        A softmax over tokens of SHARPNESS times the highest margin above a threshold, of the concepts that are not off.
+        """
+        margin = c.tokens @ self.weight.T + self.bias - self.threshold  # (N, T, K)
+        if off is not None:
+            margin = margin.masked_fill(off[:, None], -1e4)
+        weight = (SHARPNESS * margin.amax(2)).masked_fill(~c.mask, -1e9).softmax(1)
+        return (weight[:, None] @ c.tokens)[:, 0]

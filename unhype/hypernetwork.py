@@ -55,8 +55,8 @@ class Hypernetwork(nn.Module):
         self.standardise = Standardise(shape.pooled_dim, shape.token_dim)
         self.switch = Switch(shape.concepts, shape.token_dim)
         self.summary = Summary(shape.queries, shape.token_dim)
-        seen = shape.pooled_dim + shape.queries * shape.token_dim + 2 * FREQUENCIES
-        self.off = nn.Parameter(torch.zeros(shape.concepts, shape.hidden))
+        seen = shape.pooled_dim + shape.queries * shape.token_dim + 2 * FREQUENCIES + shape.token_dim
+        self.concept = nn.Parameter(torch.randn(shape.concepts, shape.hidden))
         self.trunk = nn.Sequential(nn.Linear(seen, shape.hidden), nn.SiLU(), nn.Linear(shape.hidden, shape.hidden), nn.SiLU())
         self.base_down = nn.ParameterList(torch.randn(shape.rank, n.inputs) / n.inputs**0.5 for n in shape.layers)
         self.heads = nn.ModuleList(nn.Linear(shape.hidden, shape.rank * (n.inputs + n.outputs), bias=False) for n in shape.layers)
@@ -82,9 +82,8 @@ class Hypernetwork(nn.Module):
         strength = s / self.shape.steps
         c = self.standardise(condition)
         first, *rest = self.trunk
-        h = first(torch.cat([c.pooled, self.summary(c), fourier(strength)], 1))
-        if off is not None:
-            h = h + off.to(h.dtype) @ self.off
+        h = first(torch.cat([c.pooled, self.summary(c), fourier(strength), self.switch.firing_state(c, off)], 1))
+        h = h + self.switch.gates(c, off) @ self.concept
         for part in rest:
             h = part(h)
         return strength, h

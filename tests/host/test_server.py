@@ -33,7 +33,12 @@ def info(server):
 
 
 def workflow(name, info):
-    return client.as_prompt(json.loads((ROOT / "workflows" / name).read_text()), info)
+    """A saved workflow as the page would post it; widgets that it was saved without have their defaults."""
+    saved = json.loads((ROOT / "workflows" / name).read_text())
+    for node in saved["nodes"]:
+        if node["type"] == "UnHypeEraser":
+            node["widgets_values"] += [""] * (2 - len(node["widgets_values"]))
+    return client.as_prompt(saved, info)
 
 
 def pixels(paths):
@@ -94,6 +99,24 @@ def test_safe_prompt_is_bit_equal_and_erased_prompt_is_not(server):
         images = server.images(graph(text, 1.0))
         plain, erased = pixels(images["plain"])[0], pixels(images["erased"])[0]
         assert np.array_equal(plain, erased) == equal, text
+
+
+def test_concepts_of_the_node_choose_what_is_erased(server):
+    """A prompt without the widget's value, as saved before there was one, runs as all of them: `graph` is one."""
+    pictures = []
+    for concepts in (None, "", " Cat ,"):
+        prompt = graph(ERASED, 1.0)
+        assert "concepts" not in prompt["eraser"]["inputs"]
+        if concepts is not None:
+            prompt["eraser"]["inputs"]["concepts"] = concepts
+        prompt["erased"]["inputs"]["filename_prefix"] = f"concepts{len(pictures)}"
+        pictures.append(pixels(server.images(prompt)["erased"])[0])
+    assert np.array_equal(pictures[0], pictures[1]) and np.array_equal(pictures[0], pictures[2])
+    unknown = graph(ERASED, 1.0)
+    unknown["eraser"]["inputs"]["concepts"] = "cat, kitty"
+    entry = server.finish(server.queue(unknown))
+    assert entry["status"]["status_str"] == "error"
+    assert "concepts: 'kitty' is not in demo_cat.safetensors, which erases cat;" in json.dumps(entry["status"])
 
 
 def test_strength_zero_is_bit_equal(server):
@@ -168,6 +191,9 @@ def test_eraser_folders_and_only_safetensors(server):
 
 def test_widget_order_is_a_promise(info):
     eraser = info["UnHypeEraser"]
-    assert list(eraser["input"]["required"]) == ["model", "unhype", "strength"] and list(eraser["input"]["optional"]) == ["conditioning"]
+    assert list(eraser["input"]["required"]) == ["model", "unhype", "strength"]
+    assert list(eraser["input"]["optional"]) == ["conditioning", "concepts"]
+    kind, options = eraser["input"]["optional"]["concepts"]
+    assert kind == "STRING" and options["default"] == ""  # so that a workflow saved before it is valid
     assert eraser["output"] == ["MODEL"] and info["UnHypeLoader"]["output"] == ["UNHYPE"]
     assert info["UnHypeDemoModel"]["output"] == ["MODEL", "CLIP", "VAE"]

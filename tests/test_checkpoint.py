@@ -24,7 +24,6 @@ CALIBRATION = {"threshold": 0.5, "misses": 0.0}
 def some_eraser() -> Eraser:
     torch.manual_seed(0)
     network = Hypernetwork(SHAPE)
-    torch.nn.init.normal_(network.off)
     network.switch.threshold.copy_(torch.tensor([0.5, -1.5]))
     network.standardise.fit(Condition(torch.randn(9, 5), torch.randn(9, 7, 6), torch.ones(9, 7, dtype=torch.bool)))
     return Eraser(network, "sd1", [Concept("cat", "forest", CALIBRATION), Concept("Zoë's dog", "moon")], {"rank": 2}, {"seconds": 1.5})
@@ -83,9 +82,9 @@ def test_a_loaded_eraser_does_not_depend_on_its_file(file):
 
 
 def version_1(path) -> dict:
-    """The file as version 1 wrote it, without the tensor "off" and what reads the firing state; its tensors."""
+    """The file as version 1 wrote it, without the tensor "concept" and what reads the firing state; its tensors."""
     tensors = load_file(path)
-    del tensors["off"]
+    del tensors["concept"]
     tensors["trunk.0.weight"] = tensors["trunk.0.weight"][:, : -SHAPE.token_dim].contiguous()
     rewrite(path, tensors, format_version=1)
     return tensors
@@ -94,11 +93,11 @@ def version_1(path) -> dict:
 def test_a_file_of_version_1_has_zeros_where_it_says_nothing(file):
     tensors = version_1(file)
     eraser = load_eraser(file)
-    assert torch.equal(eraser.network.off, torch.zeros(2, 8)) and not eraser.network.off.requires_grad
+    assert torch.equal(eraser.network.concept, torch.zeros(2, 8)) and not eraser.network.concept.requires_grad
     assert not eraser.network.trunk[0].weight[:, -SHAPE.token_dim :].any()
     state = eraser.network.state_dict()
     state["trunk.0.weight"] = state["trunk.0.weight"][:, : -SHAPE.token_dim]
-    assert state.keys() == tensors.keys() | {"off"} and all(torch.equal(state[k], v.float()) for k, v in tensors.items())
+    assert state.keys() == tensors.keys() | {"concept"} and all(torch.equal(state[k], v.float()) for k, v in tensors.items())
     assert eraser.describe()["format_version"] == 2 and eraser.concepts == some_eraser().concepts
 
 
@@ -107,17 +106,17 @@ def test_a_file_of_version_1_is_saved_again_as_version_2(file):
     before = load_eraser(file)
     save_eraser(before, file)
     after = load_eraser(file)
-    assert "off" in load_file(file) and after.describe() == before.describe()
+    assert "concept" in load_file(file) and after.describe() == before.describe()
     assert all(torch.equal(v, after.network.state_dict()[k]) for k, v in before.network.state_dict().items())
 
 
 def test_the_bundled_file_of_version_1_is_read():
     path = Path(__file__).resolve().parents[1] / "demo/erasers/demo_cat.safetensors"
     meta, tensors = checkpoint.read_header(path)
-    assert (meta["format_version"] == 1) != ("off" in tensors)
+    assert (meta["format_version"] == 1) != ("concept" in tensors)
     eraser = load_eraser(path)
-    assert [c.name for c in eraser.concepts] == ["cat"] and eraser.network.off.shape == (1, eraser.network.shape.hidden)
-    assert meta["format_version"] > 1 or not eraser.network.off.any()
+    assert [c.name for c in eraser.concepts] == ["cat"] and eraser.network.concept.shape == (1, eraser.network.shape.hidden)
+    assert meta["format_version"] > 1 or not eraser.network.concept.any()
 
 
 def test_each_version_holds_its_own_tensors(file):
@@ -125,14 +124,14 @@ def test_each_version_holds_its_own_tensors(file):
     rewrite(file, tensors, format_version=1)
     refused(file, "tensor")
     old = version_1(file)
-    rewrite(file, {**old, "off": tensors["off"]}, format_version=1)
-    refused(file, "tensor off", "does not have")
+    rewrite(file, {**old, "concept": tensors["concept"]}, format_version=1)
+    refused(file, "tensor concept", "does not have")
     rewrite(file, {**old, "trunk.0.weight": tensors["trunk.0.weight"]}, format_version=1)
     refused(file, "trunk.0.weight", "shape")
-    rewrite(file, {**old, "off": tensors["off"]})
+    rewrite(file, {**old, "concept": tensors["concept"]})
     refused(file, "trunk.0.weight", "shape")
-    rewrite(file, {k: v for k, v in tensors.items() if k != "off"})
-    refused(file, "tensor off", "missing")
+    rewrite(file, {k: v for k, v in tensors.items() if k != "concept"})
+    refused(file, "tensor concept", "missing")
 
 
 def test_a_missing_file_is_an_os_error(tmp_path):
@@ -239,8 +238,8 @@ def test_large_sizes_take_no_memory_before_the_tensors_are_compared(file):
     "change, says",
     [
         ({"trunk.0.bias": torch.zeros(9)}, ("trunk.0.bias", "(9,)", "(8,)")),
-        ({"off": torch.zeros(2, 9)}, ("off", "(2, 9)", "(2, 8)")),
-        ({"off": torch.full((2, 8), torch.nan)}, ("off", "NaN")),
+        ({"concept": torch.zeros(2, 9)}, ("concept", "(2, 9)", "(2, 8)")),
+        ({"concept": torch.full((2, 8), torch.nan)}, ("concept", "NaN")),
         ({"heads.0.weight": None}, ("heads.0.weight", "missing")),
         ({"heads.2.weight": torch.zeros(2)}, ("heads.2.weight", "does not have")),
         ({"trunk.2.weight": torch.full((8, 8), torch.nan)}, ("trunk.2.weight", "NaN")),

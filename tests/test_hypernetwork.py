@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from unhype.condition import Condition, read_condition
+from unhype.condition import GATE, Condition, read_condition
 from unhype.hypernetwork import FREQUENCIES, Hypernetwork, Shape, at_strength, fourier
 from unhype.layers import Layer
 
@@ -40,12 +40,14 @@ def test_step_zero_is_the_zero_adapter(network, scale):
 
 def test_factors_are_base_plus_strength_times_head(network):
     """theta_s = theta_0 + (s / S) head(c, s), with the trunk written out."""
+    torch.nn.init.normal_(network.switch.weight)
     c, s = some_condition(3), torch.tensor([1.0, 4.0, 10.0])
     network.standardise.fit(c)
     z = network.standardise(c)
     features = torch.cat([z.pooled, network.summary(z), fourier(s / S), network.switch.firing_state(z)], 1)
     first, _, second, _ = network.trunk
-    h = torch.nn.functional.silu(second(torch.nn.functional.silu(first(features))))
+    h = first(features) + network.switch.gates(z) @ network.concept
+    h = torch.nn.functional.silu(second(torch.nn.functional.silu(h)))
     for f, layer, base, head in zip(network(c, s), LAYERS, network.base_down, network.heads):
         for n in range(3):
             change = s[n] / S * (head.weight @ h[n])
@@ -116,10 +118,11 @@ ROWS_OFF = torch.tensor([[False, False, False], [True, False, False], [True, Fal
 
 @pytest.fixture
 def three():
-    """A network of three concepts in double precision, its switched-off directions at random."""
+    """A network of three concepts in double precision, its switch at random."""
     torch.manual_seed(0)
     network = Hypernetwork(Shape(LAYERS, rank=2, steps=S, hidden=8, queries=2, pooled_dim=5, token_dim=6, concepts=3)).double()
-    torch.nn.init.normal_(network.off)
+    torch.nn.init.normal_(network.switch.weight)
+    torch.nn.init.normal_(network.switch.threshold)
     return network
 
 
@@ -146,21 +149,29 @@ def test_off_moves_its_own_rows_and_not_at_step_zero(three):
     assert same(three(c, 0 * s), three(c, 0 * s, ROWS_OFF))
 
 
-def test_off_is_added_before_the_first_activation(three):
+def test_what_is_off_opens_no_gate_and_draws_no_firing_state(three):
     c, s = double(some_condition(3)), torch.tensor([1.0, 4.0, 10.0])
     first, _, second, _ = three.trunk
     z = three.standardise(c)
     features = torch.cat([z.pooled, three.summary(z), fourier(s / S), three.switch.firing_state(z, ROWS_OFF)], 1)
-    h = first(features) + torch.stack([sum((three.off[k] for k in range(3) if row[k]), torch.zeros(8)) for row in ROWS_OFF])
+    gates = (GATE * (three.scores(c) - three.switch.threshold)).sigmoid() * ~ROWS_OFF
+    h = first(features) + sum(gates[:, k, None] * three.concept[k] for k in range(3))
     h = torch.nn.functional.silu(second(torch.nn.functional.silu(h)))
     for f, layer, head in zip(three(c, s, ROWS_OFF), LAYERS, three.heads):
         for n in range(3):
             torch.testing.assert_close(f.up[n], (s[n] / S * (head.weight @ h[n]))[2 * layer.inputs :].view(layer.outputs, 2))
 
 
-def test_a_fresh_network_does_not_mind_what_is_off(network):
-    c, s = some_condition(2), torch.full((2,), 5.0)
-    assert network.off.shape == (1, 8) and same(network(c, s), network(c, s, torch.ones(2, 1, dtype=torch.bool)))
+def test_gates_open_at_the_threshold_and_never_for_what_is_off(three):
+    c = double(some_condition(3))
+    three.switch.threshold.copy_(three.scores(c)[0])
+    gates = three.switch.gates(three.standardise(c), ROWS_OFF)
+    torch.testing.assert_close(gates[0], torch.full((3,), 0.5, dtype=torch.float64))
+    assert torch.equal(gates == 0, ROWS_OFF) and gates.max() < 1
+    three.switch.threshold.sub_(10)
+    assert three.switch.gates(three.standardise(c))[0].min() > 0.999
+    empty = c._replace(mask=torch.zeros_like(c.mask))
+    assert not three.switch.gates(empty).any()
 
 
 @pytest.mark.parametrize("off", [None, ROWS_OFF], ids=["all on", "some off"])

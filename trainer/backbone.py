@@ -121,6 +121,12 @@ class Backbone:
             raise ValueError(f"prompt {longer[0][:60]!r}... takes more tokens than one chunk of the text encoder: shorten it")
         return Text(torch.cat([t for t, _ in pairs]).float(), torch.cat([p for _, p in pairs]).float())
 
+    def vocabulary(self) -> list[str]:
+        """The words that are one token each of the text encoder's."""
+        tables = [t.inv_vocab for t in vars(self.clip.tokenizer).values() if hasattr(t, "inv_vocab")]
+        words = (w.removesuffix("</w>") for w in tables[0].values() if w.endswith("</w>"))
+        return [w for w in words if w.isascii() and w.isalpha()]
+
     def sigmas(self, steps: int) -> torch.Tensor:
         import comfy.samplers
 

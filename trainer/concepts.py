@@ -5,7 +5,8 @@ import random
 import re
 from dataclasses import dataclass
 
-FEW, MANY = 8, 30  # words that a prompt stands among; with them it has to fit into one chunk of the text encoder
+FEW = 8  # words that a prompt stands among
+ROOM = 75  # tokens of a chunk; a prompt's own words are counted as two each
 SUGGEST = "?"  # a mapping concept that begins so is to be suggested, from the category that follows
 
 
@@ -104,13 +105,13 @@ def retain_prompts(retain: list[str], erased: list[Erase], templates: list[str],
     return list(dict.fromkeys(prompts))
 
 
-def among_words(texts: list[str], words: list[str], seed: int) -> list[str]:
-    """Each prompt with words before or behind it, drawn by the seed: mostly a few, in a quarter of them many."""
+def among_words(texts: list[str], words: list[str], most: int, seed: int) -> list[str]:
+    """Each prompt with words before or behind it, drawn by the seed: mostly up to FEW, in two fifths of them up to `most`."""
     rng = random.Random(seed)
     mixed = []
     for text in texts:
-        most = MANY if rng.random() < 0.25 else FEW
-        extra = " ".join(rng.choices(words, k=rng.randint(1, most))).split()[:most]
+        room = min(most if rng.random() < 0.4 else FEW, max(1, ROOM - 2 * len(text.split())))
+        extra = " ".join(rng.choices(words, k=rng.randint(1, room))).split()[:room]
         mixed.append(" ".join([*extra, text] if rng.random() < 0.5 else [text, *extra]))
     return mixed
 

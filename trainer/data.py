@@ -14,7 +14,7 @@ from .config import Config
 from .samples import Batch, Labels, Samples
 
 BARE = 16  # prompts of a word that no template makes
-WORDINGS = 4  # that the hypernetwork may read a target prompt in, its own among them
+NAMES, ANY = 30, 50  # words that a prompt stands among at most: names of what is retained, any words of the text encoder
 
 
 class Data:
@@ -34,16 +34,19 @@ class Data:
         words = config.retain or [erased[0].mapping]
         bare = [concepts.bare_prompts(list(e.words), words, BARE, seed + k) for k, e in enumerate(erased)]
         safe_names = random.Random(seed).sample(words, min(len(words), max(BARE, 2 * len(erased))))
-        self.target_texts = [*texts, *concepts.among_words(texts, words, seed), *(b for bs in bare for b in bs)]
+        taken = {w.lower() for e in erased for word in e.words for w in word.split()}
+        known = [w for w in backbone.vocabulary() if w not in taken]
+        among = lambda prompts, s: [*concepts.among_words(prompts, words, NAMES, s), *concepts.among_words(prompts, known, ANY, s)]
+        self.target_texts = [*texts, *among(texts, seed), *(b for bs in bare for b in bs)]
         self.safe_texts = [
             *kept,
-            *concepts.among_words(kept[:: max(1, len(kept) // len(texts))], words, seed + 1),
+            *among(kept[:: max(1, len(kept) // len(texts))], seed + 1),
             *concepts.bare_prompts(safe_names, words, BARE // 2, seed),
         ]
         own = self.label(erased)
         self.wording = self.wordings_of(bare)
         bare_named = torch.cat([torch.eye(len(erased), dtype=torch.bool)[k].expand(len(b), -1) for k, b in enumerate(bare)])
-        self.named = torch.cat([own.named, own.named, bare_named])  # of target_texts
+        self.named = torch.cat([own.named, own.named, own.named, bare_named])  # of target_texts
         self.labels = own
         progress(f"encoding {len(texts) + len(self.target_texts) + len(self.safe_texts)} prompts")
         self.text, self.empty = backbone.encode(texts), backbone.encode([""]).tokens
@@ -62,9 +65,9 @@ class Data:
         return labels
 
     def wordings_of(self, bare: list[list[str]]) -> torch.Tensor:
-        """For every target prompt rows of target_texts that mean the same, (targets, WORDINGS): itself, itself among
+        """For every target prompt rows of target_texts that mean the same, (targets, wordings): itself, itself among
         words, and where it names one concept a prompt that no template makes."""
-        count, start, firsts = len(self.targets), 2 * len(self.targets), []
+        count, start, firsts = len(self.targets), 3 * len(self.targets), []
         for prompts in bare:
             firsts.append(start)
             start += len(prompts)
@@ -72,7 +75,7 @@ class Data:
         for row, target in enumerate(self.targets):
             concept = target.concept
             other = row + count if target.prompt.pair else firsts[concept] + row % len(bare[concept])
-            rows.append([row, row, row + count, other])
+            rows.append([row, row, row + count, row + 2 * count, other])
         return torch.tensor(rows)
 
     def batch(self, kind: Samples, size: int, total_steps: int, rng: torch.Generator) -> Batch:
@@ -91,7 +94,7 @@ class Data:
             context = wordings.weighted(context, self.empty, rng)
             condition = read_condition(context, self.text.pooled[prompts])
         else:
-            wording = self.wording[prompts, torch.randint(WORDINGS, (size,), generator=rng)]
+            wording = self.wording[prompts, torch.randint(self.wording.shape[1], (size,), generator=rng)]
             condition = wordings.joined(self.target_conditions[which].rows(wording), self.safe_conditions[which], rng)
         return Batch(
             kind.x[rows],

@@ -24,7 +24,7 @@ def s(comfy):
 
 @pytest.fixture(scope="module")
 def two(pack, demo):
-    """The bundled eraser of "cat" with a second concept, "dog": its switch fitted, what is off given directions at random."""
+    """The bundled eraser of "cat" with a second concept, "dog": its switch fitted."""
     from trainer.switch import calibrate, fit_switch
     from unhype.condition import read_condition
 
@@ -37,7 +37,6 @@ def two(pack, demo):
         for key, value in demo.eraser.network.state_dict().items():
             if mine[key].shape == value.shape:
                 mine[key].copy_(value)
-        torch.nn.init.normal_(network.off, std=0.5)
         texts = [(n, t.format(n)) for t in TEMPLATES for n in NOUNS]
         texts += [(n, t.format(f"{n} and a {o}")) for t in TEMPLATES for n in ("cat", "dog") for o in NOUNS if o not in ("cat", "dog")]
         with torch.inference_mode():

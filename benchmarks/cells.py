@@ -28,7 +28,7 @@ class Scale:
     erased: int = 64  # pictures of erased nouns, and of their held-out words (their number of prompts rounds it up)
     other_seeds: int = 2
     hard: int = 200  # prompts a case
-    attacked: int = 12  # prompts an attack
+    attacked: int = 8  # prompts an attack
     safe: int = 500
 
 

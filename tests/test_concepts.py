@@ -6,7 +6,7 @@ import pytest
 
 from trainer.concepts import (
     FEW,
-    MANY,
+    ROOM,
     among_words,
     bare_prompts,
     expand,
@@ -154,7 +154,7 @@ def test_the_seed_decides_the_drawn_pairs():
     assert make(1) == make(1) and make(1) != make(2)
     keep = lambda seed: retain_prompts(OTHERS, CAT_AND_OWL, list(TEMPLATES), [], 5, seed)
     assert keep(1) == keep(1) and keep(1) != keep(2)
-    mix = lambda seed: among_words(["a cat"] * 9, list(RETAIN), seed)
+    mix = lambda seed: among_words(["a cat"] * 9, list(RETAIN), 30, seed)
     assert mix(1) == mix(1) and mix(1) != mix(2)
 
 
@@ -179,7 +179,7 @@ def test_drawn_retain_pairs_name_two_things():
 
 def test_among_words_keeps_each_prompt_whole_beside_one_to_many_others():
     texts, words = [f"a prompt {i}" for i in range(600)], [f"w{i}" for i in range(20)] + ["two words"]
-    mixed = among_words(texts, words, seed=0)
+    mixed = among_words(texts, words, 30, seed=0)
     counts, before = [], 0
     for text, among in zip(texts, mixed):
         extra = among.replace(text, "").split()
@@ -187,8 +187,15 @@ def test_among_words_keeps_each_prompt_whole_beside_one_to_many_others():
         assert set(extra) <= {w for name in words for w in name.split()}
         counts.append(len(extra))
         before += among.endswith(text)
-    assert min(counts) == 1 and FEW < max(counts) <= MANY and 250 < before < 350
+    assert min(counts) == 1 and FEW < max(counts) <= 30 and 250 < before < 350
     assert 0.05 < sum(n > FEW for n in counts) / len(counts) < 0.5
+
+
+def test_among_words_leaves_room_for_a_long_prompt():
+    for length in (1, 20, 35, 60):
+        text = " ".join(["long"] * length)
+        most = max(len(mixed.split()) for mixed in among_words([text] * 300, ["word"], 50, seed=0)) - length
+        assert most == min(50, max(1, ROOM - 2 * length))
 
 
 def test_bare_prompts_name_the_concept_without_a_template():

@@ -119,6 +119,7 @@ def made(tmp_path, monkeypatch, *erase: str, **options):
     monkeypatch.setattr(samples, "cached_samples", lambda *_: [])
     monkeypatch.setattr(wordings, "joined", lambda condition, others, rng: condition)
     monkeypatch.setattr(wordings, "SHARE_WEIGHTED", 0.0)
+    monkeypatch.setattr(data, "meaningless", lambda backbone, targets, count, seed: ["stone", "cloud", "moss"])
     encoder = Numbered()
     config = Config(base="demo", erase=list(erase), out=str(tmp_path / "x.safetensors"), retain=["dog", "pig", "bear"])
     return data.Data(config, encoder, lambda _: None, **options), encoder, config
@@ -161,15 +162,17 @@ def test_the_switch_sees_every_wording_of_targets_and_of_what_is_safe(two):
         assert texts == prompts.target_texts and safe_texts == prompts.safe_texts
         assert prompts.named.tolist() == [named_in(config, t) for t in texts]
         assert not any(any(named_in(config, t)) for t in safe_texts)
-        assert texts[: len(own)] == own and all(a in b != a for a, b in zip(own, texts[len(own) :]))
-        assert {"cat", "a cat", "kitty", "owl", "an owl"} <= set(texts[2 * len(own) :])
+        assert texts[: len(own)] == own and all(any(text in t and t != text for t in texts) for text in own)
+        assert {"cat", "a cat", "kitty", "owl", "an owl"} <= set(texts[len(own) :])
+        for some in (texts, safe_texts):  # among names of what is retained, and among any words of the encoder
+            assert any("moss" in t for t in some) and any("bear" in t for t in some)
         assert "" in safe_texts and {p.text for p in prompts.retain} | {"dog", "pig", "bear"} <= set(safe_texts)
 
 
 def test_every_wording_of_a_target_names_what_it_names(two):
     prompts, encoder, config = two
     for row, wording in enumerate(prompts.wording.tolist()):
-        assert wording[0] == row and len(wording) == data.WORDINGS
+        assert wording[0] == row and len(set(wording)) > 2
         for other in wording:
             assert named_in(config, prompts.target_texts[other]) == prompts.labels.named[row].tolist()
 
@@ -198,7 +201,7 @@ def test_the_parts_of_a_batch_belong_together(two):
             wordings_read[place] += 1
         steps.append(batch.s)
         assert batch.to("cpu").off is batch.off
-    assert skips == {1, 2} and set(wordings_read) == {0, 2, 3}  # its own stands twice
+    assert skips == {1, 2} and len(wordings_read) > 2 and min(wordings_read.values()) > 50
     s = torch.cat(steps)
     assert abs((s == 100).float().mean() - 0.5) < 0.06 and s.min() >= 0 and abs(s[s < 100].mean() - 50) < 6
 

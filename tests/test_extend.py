@@ -235,7 +235,7 @@ def test_a_concept_is_added_to_a_trained_eraser(both):
     _, eraser = both
     assert [(c.name, c.mapping) for c in eraser.concepts] == [("cat", "forest"), ("dog", "forest")]
     assert eraser.network.shape.concepts == 2 and eraser.training["add_to"] == str(BUNDLED)
-    assert all(c.calibration["lowest_target"] > c.calibration["highest_safe"] for c in eraser.concepts)
+    assert max(max(c.calibration["misses"], c.calibration["false_alarms"]) for c in eraser.concepts) < 0.1
     former = load_eraser(BUNDLED).network.state_dict()
     for key, value in eraser.network.state_dict().items():
         if key not in PER_CONCEPT:
@@ -247,4 +247,4 @@ def test_a_concept_is_removed_again(both, tmp_path):
     eraser = train(tmp_path / "dog.safetensors", "--add-to", str(file), "--remove", "cat")
     assert [c.name for c in eraser.concepts] == ["dog"] and eraser.network.shape.concepts == 1
     assert eraser.training["erase"] == ["dog -> forest"] and "cat" in eraser.training["retain"]
-    assert eraser.concepts[0].calibration["lowest_target"] > eraser.concepts[0].calibration["highest_safe"]
+    assert eraser.concepts[0].calibration["misses"] < 0.1 and eraser.concepts[0].calibration["false_alarms"] < 0.1

@@ -8,7 +8,7 @@ import torch
 from trainer import neighbours
 from trainer.backbone import Text
 from trainer.config import Config, ConfigError, check
-from trainer.neighbours import SAME, embed, resolve
+from trainer.neighbours import FAR, SAME, embed, meaningless, resolve
 from trainer.words import MAPPINGS, VOCABULARY
 
 # Degrees in a plane; nearer than 36.9 is the same word.
@@ -135,6 +135,30 @@ def test_names_are_read_in_at_most_three_templates_of_one_concept(monkeypatch):
     assert asked == [[f"{n} {name}" for name in ("cat", "owl", "wolf")] for n in ("one", "three", "five")]
 
 
+class Ring:
+    """An encoder of words that are their angles, far from the origin, six of them its vocabulary, their mean in the middle."""
+
+    def vocabulary(self):
+        return ["10", "70", "130", "190", "250", "310"]
+
+    def encode(self, prompts):
+        angles = [math.radians(float(p)) for p in prompts]
+        return Text(torch.zeros(len(prompts), 1, 1), torch.tensor([[math.cos(a), math.sin(a), 9] for a in angles]))
+
+
+@pytest.mark.parametrize(
+    "targets, expected", [(["0"], {"70", "130", "190", "250"}), (["0", "180"], {"70", "250"}), (["40"], {"130", "190", "250", "310"})]
+)
+def test_words_that_may_mean_a_target_are_not_called_meaningless(targets, expected):
+    assert FAR == 0.5  # 60 degrees
+    assert set(meaningless(Ring(), targets, 800, 0)) == expected
+
+
+def test_meaningless_words_are_drawn_by_the_seed():
+    drawn = {tuple(meaningless(Ring(), ["1000"], 6, seed)) for seed in (0, 0, 1)}
+    assert len(drawn) == 2
+
+
 def test_on_the_demo_base(comfy):
     from trainer.backbone import load_backbone
 
@@ -153,3 +177,7 @@ def test_on_the_demo_base(comfy):
     assert config.retain[0] == "pizza" and 3 <= len(added) <= 9 and set(added) <= set(VOCABULARY) - set(words)
     assert max((vectors[w] @ vectors[a]).item() for w in words for a in added) < SAME
     assert check(config, "resolved") is config
+    vocabulary = backbone.vocabulary()
+    assert {"cat", "kitty", "house"} <= set(vocabulary) and all(w.isascii() and w.isalpha() for w in vocabulary)
+    with torch.inference_mode():
+        assert 30 < len(meaningless(backbone, ["cat"], 60, 0)) <= 60

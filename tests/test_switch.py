@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from trainer.config import Config, ConfigError
 from trainer.state import load_state, save_state, state_path
-from trainer.switch import MARGIN, calibrate, fit_switch
+from trainer.switch import MARGIN, TAIL, calibrate, fit_switch
 from unhype import checkpoint
 from unhype.condition import Condition, read_condition
 from unhype.hypernetwork import Hypernetwork, Shape
@@ -48,8 +48,8 @@ def test_separable_concepts_are_told_apart_on_held_out_prompts():
         assert (report["misses"], report["false_alarms"], report["targets"], report["safe"]) == (0, 0, 20, 40)
         assert report["highest_safe"] < report["threshold"] < report["lowest_target"]
         scores = network.scores(held_out)[:, k]
-        assert scores[labels[:, k] == 1].min().item() == report["lowest_target"]
-        assert scores[labels[:, k] == 0].max().item() == report["highest_safe"]
+        assert scores[labels[:, k] == 1].quantile(TAIL).item() == report["lowest_target"]
+        assert scores[labels[:, k] == 0].quantile(1 - TAIL).item() == report["highest_safe"]
     fresh, labels = prompts(60, seed=3)
     assert torch.equal(network.scores(fresh) > network.switch.threshold, labels == 1)
     assert torch.equal(network.fires(fresh), labels.any(1))
@@ -76,7 +76,9 @@ def test_what_overlaps_is_counted():
     tokens[:, 0, 0] = values
     labels = torch.tensor([1.0] * 4 + [0] * 4)[:, None].repeat(1, K)
     for report in calibrate(network, read_condition(tokens, torch.zeros(8, P)), labels):
-        assert report["threshold"] == pytest.approx(3 + MARGIN * (1 - 3))
+        low, high = 1 + 3 * TAIL, 3 - 9 * TAIL  # but for their tails
+        assert (report["lowest_target"], report["highest_safe"]) == (pytest.approx(low), pytest.approx(high))
+        assert report["threshold"] == pytest.approx(high + MARGIN * (low - high))
         assert (report["misses"], report["false_alarms"]) == (0.5, 0.25)
 
 

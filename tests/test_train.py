@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from trainer.words import MAPPINGS
 from unhype.checkpoint import load_eraser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,6 +73,9 @@ def test_writes_eraser_log_previews_and_state(whole):
     assert [p.name for p in sorted((whole / "eraser.previews").iterdir())] == ["000004.png", "000008.png"]
 
 
+# TODO-BUG: Backbone.vocabulary() is in another order in every process, so that the next two fail
+
+
 def test_stopped_and_resumed_is_bit_equal(whole, tmp_path):
     out = tmp_path / "eraser.safetensors"
     process = subprocess.Popen(
@@ -108,39 +112,38 @@ def test_killed_without_warning_is_resumable(whole, tmp_path):
     assert all((expected[k] == found[k]).all() for k in expected)
 
 
-def test_command_line_alone_and_the_papers_objective(comfy, tmp_path):
-    arguments = [
-        sys.executable,
-        str(ROOT / "trainer/train.py"),
-        "--base",
-        "demo",
-        "--erase",
-        "cat -> forest",
-        "--out",
-        "new/cat.safetensors",
-        *SMALL,
-        "--objective",
-        "trajectory",
-        "--size",
-        "64x64",
-        "--pair-size",
-        "128x64",
-        "--retain",
-        "dog",
-        "pizza",
-        "house",
-        "--preview-every",
-        "0",
-    ]
-    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+def from_the_command_line(folder, *extra):
+    """An eraser trained on the demo base without a file of settings."""
+    sizes = ("--size", "64x64", "--pair-size", "128x64", "--preview-every", "0")
+    arguments = [sys.executable, str(ROOT / "trainer/train.py"), "--base", "demo", "--out", "new/cat.safetensors", *SMALL, *sizes, *extra]
+    done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert load_eraser(tmp_path / "new/cat.safetensors").training["objective"] == "trajectory"
+    return load_eraser(folder / "new/cat.safetensors"), done.stdout + done.stderr
+
+
+def test_command_line_alone_and_the_papers_objective(comfy, tmp_path):
+    extra = ("--erase", "cat -> forest", "--objective", "trajectory", "--retain", "dog", "pizza", "house", "--neighbours", "0")
+    eraser, _ = from_the_command_line(tmp_path, *extra)
+    assert eraser.training["objective"] == "trajectory" and eraser.training["retain"] == ["dog", "pizza", "house"]
+
+
+def test_several_concepts_suggested_mappings_neighbours_and_the_authors_objective(comfy, tmp_path):
+    extra = ("--erase", "lion, kitty -> ?animal", "dog", "--objective", "authors", "--retain", "pizza", "house", "--neighbours", "2")
+    eraser, said = from_the_command_line(tmp_path, *extra, "--templates", "a {}", "a {} on blue", "a photo of a {}", "a {} and a {other}")
+    (lion, dog), retain = eraser.concepts, eraser.training["retain"]
+    assert (lion.name, dog.name) == ("lion", "dog") and lion.mapping in MAPPINGS["animal"] and dog.mapping in MAPPINGS["object"]
+    assert eraser.training["erase"] == [f"lion, kitty -> {lion.mapping}", f"dog -> {dog.mapping}"]
+    assert retain[:2] == ["pizza", "house"] and 2 <= len(retain[2:]) <= 4
+    assert f"'dog' is mapped to {dog.mapping!r}" in said and f"near neighbours to retain: {', '.join(retain[2:])}" in said
 
 
 @pytest.mark.parametrize(
     "arguments, text",
     [
         (("--erase", "cat -> "), "target and a mapping concept"),
+        (("--erase", "cat -> ?planet"), "?object, ?animal"),
+        (("--remove", "cat"), "add_to"),
+        (("--add-to", "nowhere.safetensors"), "nowhere.safetensors"),
         (("--retain", "cat"), "take it out of retain"),
         (("--base", "nowhere.safetensors"), "no such file"),
         (("--resume",), "start without --resume"),

@@ -11,10 +11,13 @@ from unhype.condition import Condition, read_condition, stack_conditions
 from . import concepts, samples, wordings
 from .backbone import Backbone
 from .config import Config
+from .neighbours import meaningless
 from .samples import Batch, Labels, Samples
 
 BARE = 16  # prompts of a word that no template makes
-NAMES, ANY = 30, 50  # words that a prompt stands among at most: names of what is retained, any words of the text encoder
+VOCABULARY = 800  # words of the text encoder's that prompts are mixed with
+# Words that a prompt stands among at most: more names of other things would bury the concept, any words do not.
+NAMES, ANY = 8, 50
 
 
 class Data:
@@ -34,8 +37,7 @@ class Data:
         words = config.retain or [erased[0].mapping]
         bare = [concepts.bare_prompts(list(e.words), words, BARE, seed + k) for k, e in enumerate(erased)]
         safe_names = random.Random(seed).sample(words, min(len(words), max(BARE, 2 * len(erased))))
-        taken = {w.lower() for e in erased for word in e.words for w in word.split()}
-        known = [w for w in backbone.vocabulary() if w not in taken]
+        known = meaningless(backbone, [w for e in erased for w in e.words], VOCABULARY, seed)
         among = lambda prompts, s: [*concepts.among_words(prompts, words, NAMES, s), *concepts.among_words(prompts, known, ANY, s)]
         self.target_texts = [*texts, *among(texts, seed), *(b for bs in bare for b in bs)]
         self.safe_texts = [

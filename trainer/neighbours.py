@@ -1,6 +1,7 @@
 """Near and far in the text encoder's embedding space: near neighbours to retain, far concepts to map to."""
 
 import dataclasses
+import random
 
 import torch
 
@@ -10,6 +11,7 @@ from .config import Config, ConfigError
 from .words import MAPPINGS, VOCABULARY
 
 SAME = 0.8  # nearer than this, a word is taken for another word of the concept: it is neither retained nor mapped to
+FAR = 0.5  # nearer than this, a word may mean the concept
 PROBES = 3  # templates that a name is read in
 
 
@@ -21,6 +23,19 @@ def embed(backbone: Backbone, templates: list[str], names: list[str]) -> torch.T
     pooled = sum(backbone.encode([fill(t, n) for n in known]).pooled for t in probes)
     centred = pooled - pooled.mean(0)
     return torch.nn.functional.normalize(centred, dim=1)[: len(set(names))]
+
+
+def meaningless(backbone: Backbone, targets: list[str], count: int, seed: int) -> list[str]:
+    """`count` words of the text encoder's vocabulary, drawn by the seed, that mean none of the targets.
+
+    A word that may mean one, "automobile" for car, must not stand in a prompt that is called safe.
+    """
+    known = backbone.vocabulary()
+    words = random.Random(seed).sample(known, min(count, len(known)))
+    pooled = backbone.encode([*targets, *words]).pooled
+    vectors = torch.nn.functional.normalize(pooled - pooled[len(targets) :].mean(0), dim=1)
+    nearest = (vectors[len(targets) :] @ vectors[: len(targets)].T).amax(1)
+    return [w for w, near in zip(words, nearest.tolist()) if near < FAR]
 
 
 def resolve(config: Config, backbone: Backbone, progress=print) -> Config:

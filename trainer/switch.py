@@ -7,6 +7,7 @@ from unhype.condition import Condition
 from unhype.hypernetwork import Hypernetwork
 
 ITERATIONS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 300, 512, 0.02, 0.02
+TAIL = 0.005  # of held-out scores that the threshold does not look at: a prompt may mean more than its label says
 MARGIN = 0.35  # where between the highest safe and the lowest target score the threshold lies
 
 
@@ -46,7 +47,7 @@ def calibrate(network: Hypernetwork, conditions: Condition, labels: torch.Tensor
                 f"of the held-out prompts {len(target)} name it and {len(safe)} do not, "
                 "expected some of each; give more templates or more retain concepts"
             )
-        low, high = target.min().item(), safe.max().item()
+        low, high = target.quantile(TAIL).item(), safe.quantile(1 - TAIL).item()
         threshold = high + MARGIN * (low - high)
         network.switch.threshold[k] = threshold
         report.append(

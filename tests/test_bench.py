@@ -1,0 +1,57 @@
+"""The comparison: a quick run from nothing makes a whole report, a second one nothing anew; the committed report is complete."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ROW = {"base", "method", "erased", "seed", "acc_e", "acc_g", "acc_s", "acc_s_base", "h_o", "h_o_share"}
+ROW |= {"train_seconds", "denoiser_evaluations", "file_mb"}
+METHODS = {"unhype", "unhype-trajectory", "unhype-authors", "lora-esd", "lora-switched", "esd-full", "uce", "lora-stack"}
+
+
+def has_the_keys(report: dict) -> None:
+    assert all(row.keys() >= ROW and row["method"] in METHODS for row in report["rows"])
+    assert report["safe"].keys() >= {"prompts", "bit_identical"} and report["switch"].keys() >= {"misses", "false_alarms"}
+    assert all(row.keys() >= {"case", "n", "erased"} for row in report["hard_prompts"])
+    assert all(row.keys() >= {"attack", "method", "n", "success"} for row in report["attacks"])
+
+
+@pytest.fixture(scope="module")
+def quick(comfy, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bench")
+    run(folder)
+    return folder
+
+
+def run(folder: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks/bench.py"), "--quick", "--out", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_a_quick_run_makes_a_whole_report(quick):
+    report = json.loads((quick / "report.json").read_text())
+    has_the_keys(report)
+    assert not report["missing_parts"] and {r["method"] for r in report["rows"]} == {"unhype", "lora-esd", "lora-switched", "uce"}
+    assert report["hard_prompts"] and {a["forced"] for a in report["attacks"]} == {True, False}
+    (ours,) = (r for r in report["rows"] if r["method"] == "unhype")
+    assert ours["acc_s"] == ours["acc_s_base"] and ours["acc_e"] < ours["acc_e_base"] and ours["denoiser_evaluations"] > 100
+    page = (quick / "report.md").read_text()
+    assert "## 1 erased" in page and "## Attacks" in page and all((quick / p).stat().st_size for p in ("h_o.png", "curve.png"))
+
+
+def test_a_second_run_makes_nothing_anew(quick):
+    parts = {p: p.stat().st_mtime_ns for p in quick.glob("*/*.json")}
+    started = time.time()
+    run(quick)
+    assert parts == {p: p.stat().st_mtime_ns for p in quick.glob("*/*.json")} and time.time() - started < 90
+
+
+def test_the_committed_report_has_the_keys():
+    has_the_keys(json.loads((ROOT / "benchmarks/results/report.json").read_text()))

@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 import torch
 from filelock import FileLock, Timeout
 
-from benchmarks import attacks, cells, hard_prompts, recipes, report, switch
+from benchmarks import attacks, cells, hard_prompts, pictures, recipes, report, switch
 from benchmarks.cells import Scale, cached, cell, cell_path
 from benchmarks.settings import QUICK, TRIALS, TUNING_NOUNS, TUNING_SEED
 from demo.judge import load_judge
@@ -32,6 +32,7 @@ SINGLE, FOUR, TWELVE = recipes.ORDER[:6], list(recipes.ORDER[:4]), list(recipes.
 SEEDS = (0, 1, 2)
 EVERY = [*recipes.ORDER, *recipes.ORDER_REST]
 ATTACKED = ("unhype", "lora-switched", "lora-esd", "lora-stack", "esd-full", "uce")
+SHOWN = ("unhype", "lora-esd", "esd-full", "uce", "lora-stack")
 CASE_SEED, ATTACK_SEED = 11, 13
 
 
@@ -96,6 +97,8 @@ class Bench:
             kinds = ("paraphrase", "suffix") if self.quick else attacks.ATTACKS
             for kind in kinds:
                 parts += [self.part_job("attack", nouns, kind, name, forced) for name in names for forced in forced_too(name)]
+        if "table" in self.only:
+            parts.append(self.part_job("pictures", nouns, *(("unhype", "lora-esd", "uce") if self.quick else SHOWN)))
         if "curve" in self.only and not self.quick:
             parts += [self.row_job("unhype", EVERY[:k], 0) for k in (2, 8, 20)]
         if "controls" in self.only:
@@ -120,6 +123,9 @@ class Bench:
 
     def part(self, part: str, nouns: list[str], what: tuple, settings: dict, tools) -> dict:
         backbone, judge = tools
+        if part == "pictures":
+            shown = [recipes.make(backbone, m, nouns, 0, settings, self.folder / "models", quiet)[0] for m in what]
+            return pictures.write_sheet(backbone, judge, shown, nouns, self.folder / "pictures.png")
         name = what[1] if part == "attack" else "unhype"
         method, _ = recipes.make(backbone, name, nouns, 0, settings, self.folder / "models", quiet)
         if part == "hard":

@@ -111,7 +111,7 @@ def page(report: dict) -> str:
         + table(["", "figure", "limit", ""], [[b["bar"], f"{b['figure']:.4f}", b["limit"], reached(b)] for b in report["bars"]])
     )
     text += [methods_table(report["rows"], k) for k in sorted({r["erased"] for r in report["rows"]})]
-    text.append("![H_o of the methods](h_o.png)\n\n![Cost of more concepts](curve.png)\n")
+    text.append("![H_o of the methods](h_o.png)\n\n![Cost of more concepts](curve.png)\n\n![Pictures](pictures.png)\n")
     for title, key, header, columns in (
         ("Controls", "controls", ["control", "erased", "Acc_e", "Acc_g", "Acc_s"], ("method", "erased", "acc_e", "acc_g", "acc_s")),
         (

@@ -74,7 +74,13 @@ def main() -> int:
     report["sampling_seconds"] = {name: statistics.median(t) for name, t in times.items()}
     base = report["sampling_seconds"]["without"]
     report["overhead"] = {name: report["sampling_seconds"][name] / base - 1 for name in ("safe_prompt", "erased_prompt")}
-    report |= {"steps": STEPS, "batch": BATCH, "rounds": ROUNDS, "threads": torch.get_num_threads(), "command": "python dev.py bench --speed"}
+    report |= {
+        "steps": STEPS,
+        "batch": BATCH,
+        "rounds": ROUNDS,
+        "threads": torch.get_num_threads(),
+        "command": "python dev.py bench --speed",
+    }
     out = ROOT / "out/bench/speed.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=1) + "\n")

@@ -125,7 +125,7 @@ class Backbone:
         """The words that are one token each of the text encoder's."""
         tables = [t.inv_vocab for t in vars(self.clip.tokenizer).values() if hasattr(t, "inv_vocab")]
         words = (w.removesuffix("</w>") for w in tables[0].values() if w.endswith("</w>"))
-        return [w for w in words if w.isascii() and w.isalpha()]
+        return sorted(w for w in words if w.isascii() and w.isalpha())  # the table's own order differs from run to run
 
     def sigmas(self, steps: int) -> torch.Tensor:
         import comfy.samplers

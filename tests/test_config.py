@@ -102,7 +102,7 @@ def test_unknown_settings(key, says):
         ({"templates": ["a {} and a {other}"]}, "templates is", "at least one of them without {other}"),
         ({"templates_for": {"dog": ["a {}"]}}, "templates_for is 'dog'", "a concept of erase, by its first word"),
         ({"templates_for": {"kitty": ["a {}"]}, "erase": ["cat, kitty"]}, "templates_for is 'kitty'", "by its first word"),
-        ({"templates_for": {3: ["a {}"]}}, "templates_for is 3", "a concept of erase"),
+        ({"templates_for": {3: ["a {}"]}}, "{3:", "a mapping of names to lists"),
         ({"remove": ["cat"]}, "remove is ['cat']", "add_to"),
         # types
         ({"erase": "cat -> forest"}, "erase is 'cat -> forest'", "a list"),
@@ -146,10 +146,15 @@ def test_wrong_settings(changes, found, expected):
     assert message.startswith(f"a.yaml: {next(iter(changes))} is ") and found in message and expected in message.split(", expected ", 1)[1]
 
 
-@pytest.mark.parametrize("wrong", [["a photo"], [], "a {}", ["{} and {other}"], [3]])
+@pytest.mark.parametrize("wrong", [["a photo"], [], ["{} and {other}"], [3]])
 def test_wrong_templates_of_one_concept(wrong):
-    # TODO-BUG: the message calls the setting "templates"; 5 or None in place of a list is a TypeError
-    with pytest.raises(ConfigError, match="^a.yaml: templates.* is .*without {other}"):
+    with pytest.raises(ConfigError, match="^a.yaml: templates_for is .*without {other}"):
+        from_mapping({**GOOD, "templates_for": {"cat": wrong}}, "a.yaml")
+
+
+@pytest.mark.parametrize("wrong", ["a {}", 5, None])
+def test_templates_of_one_concept_that_are_no_list(wrong):
+    with pytest.raises(ConfigError, match="^a.yaml: templates_for is .*a mapping of names to lists"):
         from_mapping({**GOOD, "templates_for": {"cat": wrong}}, "a.yaml")
 
 

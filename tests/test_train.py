@@ -73,9 +73,6 @@ def test_writes_eraser_log_previews_and_state(whole):
     assert [p.name for p in sorted((whole / "eraser.previews").iterdir())] == ["000004.png", "000008.png"]
 
 
-# TODO-BUG: Backbone.vocabulary() is in another order in every process, so that the next two fail
-
-
 def test_stopped_and_resumed_is_bit_equal(whole, tmp_path):
     out = tmp_path / "eraser.safetensors"
     process = subprocess.Popen(

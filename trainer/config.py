@@ -1,6 +1,7 @@
 """Every setting of a training: dataclass <- YAML <- command line, each field checked."""
 
 import argparse
+import functools
 import json
 import math
 import re
@@ -102,21 +103,36 @@ EXPECTED = {
 CHOICES = {"objective": ("direct", "trajectory", "authors"), "autocast": ("none", "bf16")}
 
 
-def check(config: Config, source: str) -> Config:
-    """Raise ConfigError, naming source and field, unless the settings make sense together."""
+def refuse(source: str, name: str, found, expected: str):
+    raise ConfigError(f"{source}: {name} is {found!r}, expected {expected}")
 
-    def wrong(name, found, expected):
-        raise ConfigError(f"{source}: {name} is {found!r}, expected {expected}")
 
-    for f in fields(Config):
-        value, kind = getattr(config, f.name), type(getattr(DEFAULT, f.name))
+def of_right_kinds(values: dict, source: str) -> dict:
+    """The settings, whole numbers made floats where these are wanted; an unknown one is an error that names the nearest known."""
+    import difflib
+
+    known, result = [f.name for f in fields(Config)], {}
+    for name, value in values.items():
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known settings: {', '.join(known)}"
+            raise ConfigError(f"{source}: unknown setting {name!r}; {hint}")
+        kind = type(getattr(DEFAULT, name))
         if kind is float and type(value) is int:
             value = float(value)
-            setattr(config, f.name, value)
         if type(value) is not kind or kind is float and not math.isfinite(value):
-            wrong(f.name, value, EXPECTED[kind])
-        if kind is list and not all(isinstance(v, int if f.name == "clip_skips" else str) for v in value):
-            wrong(f.name, value, "a list of " + ("whole numbers" if f.name == "clip_skips" else "texts"))
+            refuse(source, name, value, EXPECTED[kind])
+        if kind is list and not all(isinstance(v, int if name == "clip_skips" else str) for v in value):
+            refuse(source, name, value, "a list of " + ("whole numbers" if name == "clip_skips" else "texts"))
+        if kind is dict and not all(isinstance(k, str) and isinstance(v, list) for k, v in value.items()):
+            refuse(source, name, value, EXPECTED[kind])
+        result[name] = value
+    return result
+
+
+def check(config: Config, source: str) -> Config:
+    """Raise ConfigError, naming source and field, unless the settings, each of its right kind, make sense together."""
+    wrong = functools.partial(refuse, source)
     for name in POSITIVE:
         if not getattr(config, name) > 0:
             wrong(name, getattr(config, name), "a number above 0")
@@ -132,6 +148,22 @@ def check(config: Config, source: str) -> Config:
         wrong("out", config.out, "a file name that ends in .safetensors")
     if not config.erase:
         wrong("erase", config.erase, 'at least one entry like "cat -> forest"')
+    check_concepts(config, wrong)
+    if not config.clip_skips or min(config.clip_skips) < 1:
+        wrong("clip_skips", config.clip_skips, "layers counted from the last, 1 or more")
+    for name in ("size", "pair_size"):
+        value = getattr(config, name)
+        if value and not re.fullmatch(r"\d+x\d+", value) or value and any(int(n) % 8 or int(n) < 16 for n in value.split("x")):
+            wrong(name, value, 'width and height in pixels, multiples of 8, like "512x512"')
+    if config.kept_steps > config.sampling_steps:
+        wrong("kept_steps", config.kept_steps, f"at most sampling_steps, which is {config.sampling_steps}")
+    if not config.size:
+        wrong("size", config.size, 'width and height in pixels, like "512x512"')
+    return config
+
+
+def check_concepts(config: Config, wrong) -> None:
+    """The part of `check` about what is erased and what is retained."""
     for entry in config.erase:
         words, arrow, mapping = (p.strip() for p in entry.partition("->"))
         if not all(w.strip() for w in words.split(",")) or (arrow and not mapping) or "->" in mapping:
@@ -158,42 +190,15 @@ def check(config: Config, source: str) -> Config:
             wrong("templates_for", name, "a concept of erase, by its first word")
     if config.remove and not config.add_to:
         wrong("remove", config.remove, "an eraser file in add_to that these concepts are removed from")
-    for templates in (config.templates, *config.templates_for.values()):
-        check_templates(templates, wrong)
-    if not config.clip_skips or min(config.clip_skips) < 1:
-        wrong("clip_skips", config.clip_skips, "layers counted from the last, 1 or more")
-    for name in ("size", "pair_size"):
-        value = getattr(config, name)
-        if value and not re.fullmatch(r"\d+x\d+", value) or value and any(int(n) % 8 or int(n) < 16 for n in value.split("x")):
-            wrong(name, value, 'width and height in pixels, multiples of 8, like "512x512"')
-    if config.kept_steps > config.sampling_steps:
-        wrong("kept_steps", config.kept_steps, f"at most sampling_steps, which is {config.sampling_steps}")
-    if not config.size:
-        wrong("size", config.size, 'width and height in pixels, like "512x512"')
-    return config
-
-
-def check_templates(templates, wrong) -> None:
-    if (
-        not isinstance(templates, list)
-        or not all(isinstance(t, str) and "{}" in t for t in templates)
-        or not any("{other}" not in t for t in templates)
-    ):
-        wrong("templates", templates, "texts with {} where the concept goes, at least one of them without {other}")
+    for name, templates in (("templates", config.templates), *(("templates_for", t) for t in config.templates_for.values())):
+        if not all(isinstance(t, str) and "{}" in t for t in templates) or not any("{other}" not in t for t in templates):
+            wrong(name, templates, "texts with {} where the concept goes, at least one of them without {other}")
 
 
 def from_mapping(values: dict, source: str) -> Config:
-    """A checked Config; an unknown key is an error that names the nearest known one."""
-    import difflib
-
-    known = [f.name for f in fields(Config)]
-    for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known settings: {', '.join(known)}"
-            raise ConfigError(f"{source}: unknown setting {key!r}; {hint}")
-    config = Config(**values)
-    if "retain" not in values and all(isinstance(e, str) for e in config.erase):
+    """A checked Config."""
+    config = Config(**of_right_kinds(values, source))
+    if "retain" not in values:
         # The built-in list stands for "everything else": what is erased is simply not part of it.
         erased = {word for e in config.erase for target in parse_erase(e).words for word in target.lower().split()}
         config.retain = [name for name in config.retain if not erased & set(name.split())]
@@ -230,9 +235,10 @@ def parse_arguments(argv: list[str], description: str) -> tuple[Config, argparse
     arguments = parser.parse_args(argv)
     given = {f.name: value for f in fields(Config) if (value := getattr(arguments, f.name, None)) is not None}
     values = {**(read_yaml(arguments.config) if arguments.config else {}), **given}
-    if values.get("add_to"):
-        values = inherited(values)
     source = arguments.config or "command line"
     if arguments.config and given:
         source += " with " + " ".join("--" + name.replace("_", "-") for name in given)
+    values = of_right_kinds(values, source)
+    if values.get("add_to"):
+        values = inherited(values)
     return from_mapping(values, source), arguments

@@ -1,11 +1,12 @@
 """Going on from an eraser file: concepts added to it or removed, the others replayed so that they stay as they are."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import torch
 
 from unhype.checkpoint import Eraser, load_eraser
-from unhype.hypernetwork import Hypernetwork
+from unhype.hypernetwork import Hypernetwork, Shape
 
 from .concepts import parse_erase
 
@@ -50,6 +51,14 @@ def take_over(network: Hypernetwork, names: list[str], eraser: Eraser) -> None:
 
     Raises ValueError where the sizes differ.
     """
+    for size in fields(Shape):
+        own, found = getattr(network.shape, size.name), getattr(eraser.network.shape, size.name)
+        if size.name != "concepts" and own != found:
+            about = (lambda layers: f"{len(layers)} layers, the first {layers[0]}") if size.name == "layers" else str
+            raise ValueError(
+                f"add_to: {size.name} is {about(found)} in {eraser.source}, {about(own)} in this training: "
+                "leave rank, hidden, queries, steps and the base model as they were"
+            )
     mine, theirs = network.state_dict(), eraser.network.state_dict()
     per_concept = {"switch.weight", "switch.bias", "switch.threshold", "concept"}
     for key, value in mine.items():
@@ -58,10 +67,5 @@ def take_over(network: Hypernetwork, names: list[str], eraser: Eraser) -> None:
                 for former, concept in enumerate(eraser.concepts):
                     if concept.name == name:
                         value[row] = theirs[key][former]
-        elif value.shape != theirs[key].shape:
-            raise ValueError(
-                f"add_to: {eraser.source} has {key} of shape {tuple(theirs[key].shape)}, this training {tuple(value.shape)}: "
-                "leave rank, hidden, queries and the base model as they were"
-            )
         else:
             value.copy_(theirs[key])

@@ -1,6 +1,5 @@
 """A method under test: a MODEL of the host that carries it, so that every benchmark samples all of them alike."""
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +36,23 @@ class Behind(nn.Module):
         return self.network.fires(condition, *arguments)
 
 
+class Always(nn.Module):
+    """An adapter whose switch is overridden: it is applied to every prompt, whatever its scores are."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network, self.shape, self.switch = network, network.shape, network.switch
+
+    def forward(self, condition, s, *arguments):
+        return self.network(condition, s, *arguments)
+
+    def scores(self, condition):
+        return self.network.scores(condition)
+
+    def fires(self, condition, *arguments):
+        return torch.ones(len(condition.pooled), dtype=torch.bool)
+
+
 def load_pack():
     """The pack's nodes/patching.py, loaded as ComfyUI loads it."""
     import asyncio
@@ -64,14 +80,11 @@ def switched(name: str, backbone, eraser: Eraser, network: nn.Module | None = No
     patching = load_pack()
     network = eraser.network if network is None else Behind(network, eraser.network)
     as_eraser = lambda n: Eraser(n, eraser.family, eraser.concepts, source=name)
-    always = copy.deepcopy(network)
-    with torch.no_grad():
-        always.switch.threshold.fill_(-1e9)
     return Method(
         name,
         patching.erase(backbone.model, as_eraser(network), 1.0),
         network,
-        forced=patching.erase(backbone.model, as_eraser(always), 1.0),
+        forced=patching.erase(backbone.model, as_eraser(Always(network)), 1.0),
     )
 
 

@@ -116,7 +116,7 @@ def as_prompt(workflow: dict, object_info: dict) -> dict:
         for name, spec in {**info.get("required", {}), **info.get("optional", {})}.items():
             kind, options = spec[0], spec[1] if len(spec) > 1 else {}
             if isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
-                inputs[name] = values.pop(0)
+                inputs[name] = values.pop(0) if values else options.get("default")  # saved before the widget was there
                 if options.get("control_after_generate"):
                     values.pop(0)
         prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs | linked}

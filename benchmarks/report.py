@@ -114,9 +114,9 @@ def page(report: dict) -> str:
         + table(["", "figure", "limit", ""], [[b["bar"], f"{b['figure']:.4f}", b["limit"], reached(b)] for b in report["bars"]])
     )
     text += [methods_table(report["rows"], k) for k in sorted({r["erased"] for r in report["rows"]})]
-    text.append(
-        "![H_o of the methods](h_o.png)\n\n![Cost of more concepts](curve.png)\n" + "\n![Pictures](pictures.png)\n" * report["pictures"]
-    )
+    text.append("![H_o of the methods](h_o.png)\n\n![Cost of more concepts](curve.png)\n")
+    if report["pictures"]:
+        text.append("![Pictures](pictures.png)\n")
     for title, key, header, columns in (
         ("Controls", "controls", ["control", "erased", "Acc_e", "Acc_g", "Acc_s"], ("method", "erased", "acc_e", "acc_g", "acc_s")),
         (
@@ -176,12 +176,12 @@ def plots(report: dict, folder: Path) -> None:
     if counts and names:
         figure, axes = pyplot.subplots(figsize=(9, 3.6))
         for i, k in enumerate(counts):
-            found = [(over(rows, m, k, "h_o") or (0, 0, 0)) for m in names]
+            found = [(over(rows, m, k, "h_o") or (float("nan"), 0, 0)) for m in names]
             places = [j + 0.27 * (i - (len(counts) - 1) / 2) for j in range(len(names))]
             axes.bar(places, [100 * f[0] for f in found], 0.25, yerr=[100 * f[1] for f in found], capsize=2, label=f"{k} erased")
         axes.set(xticks=range(len(names)), ylabel="H_o, %", ylim=(0, 103))
         axes.set_xticklabels(names, rotation=20, ha="right")
-        axes.legend(frameon=False, ncols=3, loc="lower right")
+        axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
         figure.tight_layout()
         figure.savefig(folder / "h_o.png", dpi=120)
     ours = sorted({r["erased"] for r in rows if r["method"] == "unhype"})
@@ -189,8 +189,8 @@ def plots(report: dict, folder: Path) -> None:
         figure, panels = pyplot.subplots(1, 3, figsize=(9, 2.8))
         for axes, (key, label) in zip(panels, (("train_seconds", "training, s"), ("file_mb", "file, MB"), ("h_o", "H_o, %"))):
             axes.plot(ours, [over(rows, "unhype", k, key)[0] * (100 if key == "h_o" else 1) for k in ours], "o-")
-            axes.set(xlabel="concepts", ylabel=label)
-            axes.set_ylim(*((90, 100.5) if key == "h_o" else (0, None)))
+            axes.set(xlabel="concepts", ylabel=label, xticks=ours)
+            axes.set_ylim(*((90, 100.5) if key == "h_o" else (0, 1.15 * max(over(rows, "unhype", k, key)[0] for k in ours))))
         figure.tight_layout()
         figure.savefig(folder / "curve.png", dpi=120)
     pyplot.close("all")

@@ -15,7 +15,7 @@ from .neighbours import meaningless
 from .samples import Batch, Labels, Samples
 
 BARE = 16  # prompts of a word that no template makes
-VOCABULARY = 800  # words of the text encoder's that prompts are mixed with
+VOCABULARY = 200  # words of the text encoder's that prompts are mixed with
 # Words that a prompt stands among at most: more names of other things would bury the concept, any words do not.
 NAMES, ANY = 8, 50
 

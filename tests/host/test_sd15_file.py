@@ -58,7 +58,7 @@ def eraser_file(checkpoint):
     out = checkpoint.with_name("cat.safetensors")
     options, *templates = TRAIN.format(base=checkpoint, out=out).split("|")
     command = [sys.executable, ROOT / "trainer/train.py", "--erase", "cat -> forest", "--neighbours", "0", *options.split(), *templates]
-    done = subprocess.run(command, cwd=checkpoint.parent, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, cwd=checkpoint.parent, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-2000:]
     return out
 

@@ -129,13 +129,6 @@ def known_words(clip) -> list[int]:
     return sorted({i for text in texts for i in tokens.words_of(clip, text)})
 
 
-def carry(model) -> None:
-    """Have the denoiser that all MODELs share carry this one's weights."""
-    import comfy.model_management
-
-    comfy.model_management.load_models_gpu([model], force_full_load=True)
-
-
 def optimised(name, method, backbone, judge, noun: str, count: int, seed: int, forced: bool, steps: int, cfg: float) -> list[torch.Tensor]:
     """Prompts of the noun behind free tokens, searched for with the loss's gradient (UnlearnDiffAtk) or without it.
 
@@ -149,13 +142,13 @@ def optimised(name, method, backbone, judge, noun: str, count: int, seed: int, f
     common, chosen = known_words(clip), []
     for i, words in enumerate(plain(clip, noun, count)):
         rng = torch.Generator().manual_seed(1000 * seed + i)
-        carry(attacked)
+        backbone.load(attacked)
         found = []
         for goal in goals:
             ids, length = begin(goal, words, common, rng)
             rows = tokens.search(goal, ids, list(range(1, 1 + length)), rng, name == "gradient", common)
             found.append(rows[0][: FINALISTS // len(goals)])
-        carry(backbone.model)
+        backbone.load()
         found = torch.cat(found)
         seeds = [ATTACKER_SEED + 1000 * (k + 1) for k in range(ATTACKER_SEEDS)]
         drawn = scores(backbone, judge, attacked, found, seeds, steps, cfg)[..., NAMES.index(noun)].mean(1)
@@ -231,7 +224,7 @@ def attack(
     seeds = [FIRST_SEED + 1000 * k + 10_000 * seed for k in range(JUDGED_SEEDS)]
     attacked = overridden(method) if forced else method.model
     hit, base = (scores(backbone, judge, m, rows, seeds, steps, cfg).argmax(-1) == wanted for m in (attacked, backbone.model))
-    carry(backbone.model)
+    backbone.load()
     order = (-hit.float().mean(1)).argsort(stable=True)[:EXAMPLES].tolist()
     return {
         "attack": name,

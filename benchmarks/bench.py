@@ -2,7 +2,7 @@
 
     python dev.py bench                     hours; made of parts that are kept in out/bench, so that it goes on where it stopped
     python dev.py bench --quick             three minutes: a little of everything, into out/bench-quick
-    python dev.py bench --only table curve  some of it: tuning, table, curve, controls, switch, hard, attacks
+    python dev.py bench --only table curve  some of it, after the tuning: table, curve, controls, switch, hard, attacks
 
 Writes report.json and report.md with plots and pictures. Work is done by processes of one thread each (--workers).
 """
@@ -22,7 +22,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from benchmarks import attacks, cells, hard_prompts, pictures, recipes, report, switch
-from benchmarks.cells import Scale, cached, cell, cell_path
+from benchmarks.cells import Scale, cached, cell, cell_path, read
 from benchmarks.settings import QUICK, TRIALS, TUNING_NOUNS, TUNING_SEED
 from demo.judge import load_judge
 from trainer import backbone as host
@@ -50,11 +50,8 @@ class Bench:
         return {name: max(self.trials(name), key=report.merit)["settings"] for name in TRIALS}
 
     def trials(self, name: str) -> list[dict]:
-        found = []
-        for settings in TRIALS[name]:
-            path = cell_path(self.folder / "tuning", name, list(TUNING_NOUNS), TUNING_SEED, settings, self.scale)
-            found += [cached(path, missing) | {"settings": settings}] if path.exists() else []
-        return found
+        paths = [(self.tuning_path(name, trial), trial) for trial in TRIALS[name]]
+        return [read(path) | {"settings": trial} for path, trial in paths if path.exists()]
 
     def table(self) -> tuple[list, list]:
         """(method, nouns, seed) of every row: those that everything else stands on, and the rest.
@@ -71,63 +68,61 @@ class Bench:
         rest += [(m, [n], 0) for m in others for n in SINGLE] + [(m, FOUR, s) for m in others for s in SEEDS[1:]]
         return core, rest
 
-    def row_job(self, name, nouns, seed):
-        settings = self.settings()
+    def row_job(self, settings, name, nouns, seed):
         path = cell_path(self.folder, name, nouns, seed, settings_of(name, settings), self.scale)
         return path, lambda tools: cell(*tools, name, nouns, seed, settings, self.scale, self.folder, quiet)
 
     def jobs(self):
-        """(path, work) of everything that was asked for; those of the table only once tuning is done."""
-        parts = []
-        if "tuning" in self.only and not self.quick:
-            parts += [self.tuning_job(name, trial) for name, trials in TRIALS.items() for trial in trials]
-            if not all(path.exists() for path, _ in parts):
-                return parts
+        """(path, work) of everything that was asked for; first the tuning, whose settings all the rest depends on."""
+        parts = [] if self.quick else [self.tuning_job(name, trial) for name, trials in TRIALS.items() for trial in trials]
+        if not all(path.exists() for path, _ in parts):
+            return parts
+        settings = self.settings()
+        row, part = partial(self.row_job, settings), partial(self.part_job, settings)
         core, rest = self.table() if "table" in self.only else ([], [])
-        parts += [self.row_job(*row) for row in core]
+        parts += [row(*r) for r in core]
         nouns = ["cat"] if self.quick else FOUR
         if "switch" in self.only:
             for which in [nouns] if self.quick else [FOUR, TWELVE]:
-                parts += [self.part_job("safe", which), self.part_job("switch", which)]
+                parts += [part("safe", which), part("switch", which)]
         if "hard" in self.only:
             cases = ("plain", "weighted 1.4") if self.quick else hard_prompts.CASES
-            parts += [self.part_job("hard", nouns, case) for case in cases]
+            parts += [part("hard", nouns, case) for case in cases]
         if "attacks" in self.only:
             names = ("unhype", "lora-esd") if self.quick else ATTACKED
             kinds = ("paraphrase", "suffix") if self.quick else attacks.ATTACKS
             for kind in kinds:
-                parts += [self.part_job("attack", nouns, kind, name, forced) for name in names for forced in forced_too(name)]
+                parts += [part("attack", nouns, kind, name, forced) for name in names for forced in forced_too(name)]
         if "table" in self.only:
-            parts.append(self.part_job("pictures", nouns, *(("unhype", "lora-esd", "uce") if self.quick else SHOWN)))
+            parts.append(part("pictures", nouns, *(("unhype", "lora-esd", "uce") if self.quick else SHOWN)))
         if "curve" in self.only and not self.quick:
-            parts += [self.row_job("unhype", EVERY[:k], 0) for k in (2, 8, 20)]
-        if "controls" in self.only:
-            parts += [self.row_job(name, nouns, 0) for name in recipes.CONTROLS for nouns in (FOUR, TWELVE)[: 0 if self.quick else 2]]
-        parts += [self.row_job(*row) for row in rest]
-        return parts
+            parts += [row("unhype", EVERY[:k], 0) for k in (2, 8, 20)]
+        if "controls" in self.only and not self.quick:
+            parts += [row(name, which, 0) for name in recipes.CONTROLS for which in (FOUR, TWELVE)]
+        return parts + [row(*r) for r in rest]
+
+    def tuning_path(self, name, trial) -> Path:
+        return cell_path(self.folder / "tuning", name, list(TUNING_NOUNS), TUNING_SEED, trial, self.scale)
 
     def tuning_job(self, name, trial):
-        folder, nouns = self.folder / "tuning", list(TUNING_NOUNS)
-        path = cell_path(folder, name, nouns, TUNING_SEED, trial, self.scale)
+        path = self.tuning_path(name, trial)
         # A folder of its own for each trial: files of trained methods are named by method, nouns and seed.
-        own = folder / path.stem
-        return path, lambda tools: cell(*tools, name, nouns, TUNING_SEED, {name: trial}, self.scale, own, quiet)
+        own = self.folder / "tuning" / path.stem
+        return path, lambda tools: cell(*tools, name, list(TUNING_NOUNS), TUNING_SEED, {name: trial}, self.scale, own, quiet)
 
-    def part_job(self, part: str, nouns: list[str], *what):
-        settings = self.settings()
-        name = what[1] if part == "attack" else "unhype"
-        key = cells.key_of(part, nouns, what, sorted(settings_of(name, settings).items()), self.scale)
+    def part_job(self, settings: dict, part: str, nouns: list[str], *what):
+        depends = {k: v for name in methods_of(part, what) for k, v in settings_of(name, settings).items()}
+        key = cells.key_of(part, nouns, what, sorted(depends.items()), self.scale)
         words = "-".join(str(w).replace(" ", "_") for w in what)
         path = self.folder / part / f"{len(nouns)}-{words}-{key}.json"
         return path, partial(self.part, part, nouns, what, settings)
 
     def part(self, part: str, nouns: list[str], what: tuple, settings: dict, tools) -> dict:
         backbone, judge = tools
+        made = [recipes.make(backbone, m, nouns, 0, settings, self.folder / "models", quiet)[0] for m in methods_of(part, what)]
         if part == "pictures":
-            shown = [recipes.make(backbone, m, nouns, 0, settings, self.folder / "models", quiet)[0] for m in what]
-            return pictures.write_sheet(backbone, judge, shown, nouns, self.folder / "pictures.png")
-        name = what[1] if part == "attack" else "unhype"
-        method, _ = recipes.make(backbone, name, nouns, 0, settings, self.folder / "models", quiet)
+            return pictures.write_sheet(backbone, judge, made, nouns, self.folder / "pictures.png")
+        (method,) = made
         if part == "hard":
             rows = hard_prompts.table(method, backbone, judge, nouns, self.scale.hard, CASE_SEED, cases=what, progress=quiet)
             return rows[0] if rows else {"case": what[0], "n": 0}
@@ -150,8 +145,9 @@ def settings_of(name: str, settings: dict) -> dict:
     return {f"{part}.{k}": v for part in parts.get(name, (name,)) for k, v in settings.get(part, {}).items()}
 
 
-def missing():
-    raise FileNotFoundError("a part of the run was deleted while it was read")
+def methods_of(part: str, what: tuple) -> tuple[str, ...]:
+    """The methods that a part of the run looks at."""
+    return {"pictures": what, "attack": what[1:2]}.get(part, ("unhype",))
 
 
 def quiet(*_):
@@ -163,7 +159,11 @@ def work(bench: Bench) -> None:
     host.start_comfy(host.find_comfy(None))
     torch.set_num_threads(1)
     tools = host.load_backbone("demo"), load_judge()
-    while waiting := [(path, job) for path, job in bench.jobs() if not path.exists()]:
+    while True:
+        jobs = bench.jobs()
+        waiting = [(path, job) for path, job in jobs if not path.exists()]
+        if not waiting:
+            return
         mine = False
         for path, job in waiting:
             lock = path.with_suffix(".lock")
@@ -173,7 +173,7 @@ def work(bench: Bench) -> None:
                     if not path.exists():
                         mine, started = True, time.time()
                         cached(path, lambda job=job: job(tools))
-                        done = sum(p.exists() for p, _ in bench.jobs())
+                        done = len(jobs) - len(waiting) + 1
                         print(f"{time.strftime('%H:%M:%S')} {done} done: {path.stem}, {time.time() - started:.0f} s", flush=True)
                         break  # what is to be done next may have changed
             except Timeout:

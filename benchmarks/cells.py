@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from demo.judge import Judge
+from trainer.evaluate import top1
 from unhype.checkpoint import write_atomically
 
 from . import measure, recipes
@@ -44,6 +45,10 @@ def cached(path: Path, work) -> dict:
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         os.replace(temporary, path)
+    return read(path)
+
+
+def read(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -75,8 +80,8 @@ def cell(backbone, judge: Judge, name: str, nouns: list[str], seed: int, setting
         base = base_drawn(backbone, judge, judged, seeds, folder)
         found = measure.with_method(backbone, judge, method, judged, seeds, base)
         row |= {
-            short: measure.top1(found, judged).float().mean().item(),
-            f"{short}_base": measure.top1(base, judged).float().mean().item(),
+            short: top1(found, judged),
+            f"{short}_base": top1(base, judged),
             f"{short}_probability": measure.probability(found, judged),
         }
         row["n"][short] = found.scores[..., 0].numel()
@@ -88,7 +93,7 @@ def cell(backbone, judge: Judge, name: str, nouns: list[str], seed: int, setting
             if method.forced is not None and len(nouns) > 1:
                 forced = measure.draw(backbone, judge, method.forced, judged, seeds)
                 row |= {
-                    "acc_s_forced": measure.top1(forced, judged).float().mean().item(),
+                    "acc_s_forced": top1(forced, judged),
                     "others_change_forced": measure.change(forced, base),
                 }
     row["h_o"] = measure.harmonic(row["acc_e"], row["acc_g"], row["acc_s"])

@@ -68,11 +68,6 @@ def change(found: Drawn, base: Drawn) -> float:
     return (found.pictures.float() - base.pictures.float()).div(255).square().mean().sqrt().item()
 
 
-def top1(found: Drawn, judged: list[prompts.Judged]) -> torch.Tensor:
-    """Whether each sample's highest score is its prompt's noun, (prompts, seeds) bool."""
-    return found.scores.argmax(-1) == torch.tensor([NAMES.index(p.nouns[0]) for p in judged])[:, None]
-
-
 def probability(found: Drawn, judged: list[prompts.Judged]) -> float:
     """The judge's mean probability of each prompt's noun, its scores of all nouns brought to a sum of 1."""
     scores = found.scores / found.scores.sum(-1, keepdim=True).clamp_min(1e-9)

@@ -27,7 +27,7 @@ class Behind(nn.Module):
         self.adapter, self.network, self.shape, self.switch = adapter, network, network.shape, network.switch
 
     def forward(self, condition, s, *arguments):
-        return self.adapter(condition, s)
+        return self.adapter(condition, s, *arguments)
 
     def scores(self, condition):
         return self.network.scores(condition)
@@ -36,18 +36,11 @@ class Behind(nn.Module):
         return self.network.fires(condition, *arguments)
 
 
-class Always(nn.Module):
+class Always(Behind):
     """An adapter whose switch is overridden: it is applied to every prompt, whatever its scores are."""
 
     def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network, self.shape, self.switch = network, network.shape, network.switch
-
-    def forward(self, condition, s, *arguments):
-        return self.network(condition, s, *arguments)
-
-    def scores(self, condition):
-        return self.network.scores(condition)
+        super().__init__(network, network)
 
     def fires(self, condition, *arguments):
         return torch.ones(len(condition.pooled), dtype=torch.bool)

@@ -99,14 +99,15 @@ def kept_or_made(backbone, path: Path, work) -> tuple[dict, Cost]:
 def hypernetwork(backbone, config: Config, progress):
     """An eraser, trained unless its file is there, and its cost."""
     out = Path(config.out)
+    costs = out.with_suffix(".cost.json")  # written last
     with alone(out):
-        if not out.exists():
+        if not costs.exists():
             with measured(backbone) as cost:
                 train(config, backbone, progress=progress)
-            out.with_suffix(".cost.json").write_text(json.dumps(cost))
+            costs.write_text(json.dumps(cost))
             for left in (".state.safetensors", ".cache.safetensors"):
                 out.with_suffix(left).unlink(missing_ok=True)
-    seconds, rows = json.loads(out.with_suffix(".cost.json").read_text())
+    seconds, rows = json.loads(costs.read_text())
     return load_eraser(out), Cost(seconds, rows, out.stat().st_size / 1e6)
 
 

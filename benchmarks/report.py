@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from . import recipes
+from .cells import read
 from .settings import TRIALS
 
 MD = "report.md"
@@ -33,9 +34,9 @@ def collect(bench) -> dict:
         if not path.exists():
             absent += 1
             continue
-        part = json.loads(path.read_text(encoding="utf-8"))
+        part = read(path)
         kind = path.parent.name
-        if kind == "cells" and path.parent.parent.parent.name != "tuning" and path.parent.parent.name != "tuning":
+        if kind == "cells" and path.parent.parent.name != "tuning":
             found["controls" if part["method"] in recipes.CONTROLS else "rows"].append(part)
         elif kind in ("hard", "attack"):
             found["hard_prompts" if kind == "hard" else "attacks"].append(part)

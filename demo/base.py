@@ -13,7 +13,7 @@ import comfy.utils
 import torch
 from comfy.ldm.models.autoencoder import AutoencoderKL
 
-from .autoencoder import LATENT_CHANNELS, Autoencoder
+from .autoencoder import LATENT_CHANNELS, Autoencoder, PatchBasis
 
 WEIGHTS = Path(__file__).with_name("emoji-sd.safetensors")
 TEXT_WIDTH = 128
@@ -56,7 +56,7 @@ def new_clip() -> comfy.sd.CLIP:
     return comfy.sd.CLIP(target, model_options={"clip_l_model_config": CLIP, "dtype": torch.float32})
 
 
-def new_vae(autoencoder: Autoencoder) -> comfy.sd.VAE:
+def new_vae(autoencoder: PatchBasis) -> comfy.sd.VAE:
     """A VAE as VAEDecode and VAEEncode expect it, around the demo's own autoencoder."""
     # ComfyUI has no way to hand in a module, so a tiny VAE of its own is built and its inside replaced.
     tiny = {
@@ -82,11 +82,13 @@ def new_vae(autoencoder: Autoencoder) -> comfy.sd.VAE:
     return vae
 
 
-def load(weights: Path = WEIGHTS) -> tuple[comfy.model_patcher.ModelPatcher, comfy.sd.CLIP, comfy.sd.VAE]:
-    """MODEL, CLIP and VAE of the demo base, from one file of about 36 MB."""
+def load(
+    weights: Path = WEIGHTS, autoencoder: PatchBasis | None = None
+) -> tuple[comfy.model_patcher.ModelPatcher, comfy.sd.CLIP, comfy.sd.VAE]:
+    """MODEL, CLIP and VAE of the demo base, from one file of about 36 MB; with another autoencoder, of a base made alike."""
     tensors = comfy.utils.load_torch_file(str(weights), safe_load=True)
     part = lambda prefix: {k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)}
-    unet, clip, autoencoder = new_unet(), new_clip(), Autoencoder()
+    unet, clip, autoencoder = new_unet(), new_clip(), autoencoder or Autoencoder()
     unet.diffusion_model.load_state_dict(part("unet."))
     text = clip.cond_stage_model.clip_l.transformer
     text.text_model.load_state_dict(part("text."))

@@ -19,7 +19,7 @@ def smooth(count):
 @pytest.fixture(scope="module")
 def autoencoder():
     autoencoder = Autoencoder()
-    autoencoder.fit(smooth(200))
+    autoencoder.fit_basis(smooth(200))
     return autoencoder
 
 

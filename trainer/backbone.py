@@ -104,11 +104,11 @@ class Backbone:
     def device(self) -> torch.device:
         return torch.device(self.model.load_device)
 
-    def load(self) -> None:
-        """The base's own weights in place: what a clone of the model was patched with stays in until another is loaded."""
+    def load(self, model=None) -> None:
+        """The base's own weights in place, or a clone's: what one was patched with stays in until another is loaded."""
         import comfy.model_management
 
-        comfy.model_management.load_models_gpu([self.model], force_full_load=True)
+        comfy.model_management.load_models_gpu([model or self.model], force_full_load=True)
 
     def encode(self, prompts: list[str], clip_skip: int = 1) -> Text:
         """Encode prompts that take as many chunks as the first of them, clip_skip 1 being the last layer."""

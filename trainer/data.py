@@ -45,11 +45,10 @@ class Data:
             *among(kept[:: max(1, len(kept) // len(texts))], seed + 1),
             *concepts.bare_prompts(safe_names, words, BARE // 2, seed),
         ]
-        own = self.label(erased)
+        self.labels = self.label(erased)
         self.wording = self.wordings_of(bare)
         bare_named = torch.cat([torch.eye(len(erased), dtype=torch.bool)[k].expand(len(b), -1) for k, b in enumerate(bare)])
-        self.named = torch.cat([own.named, own.named, own.named, bare_named])  # of target_texts
-        self.labels = own
+        self.named = torch.cat([*[self.labels.named] * 3, bare_named])  # of target_texts
         progress(f"encoding {len(texts) + len(self.target_texts) + len(self.safe_texts)} prompts")
         self.text, self.empty = backbone.encode(texts), backbone.encode([""]).tokens
         mapped = backbone.encode([t.mapped for t in self.targets])

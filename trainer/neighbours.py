@@ -54,6 +54,8 @@ def resolve(config: Config, backbone: Backbone, progress=print) -> Config:
     place = {name: row for row, name in enumerate(names)}
     vectors = embed(backbone, config.templates, names)
     near = lambda a, b: (vectors[place[a]] @ vectors[place[b]]).item()
+    # What is near any word of any target may mean it.
+    apart = [c for c in candidates if max(near(w, c) for w in words) < SAME]
     entries, added = [], []
     for concept in erased:
         mapping = concept.mapping
@@ -69,8 +71,6 @@ def resolve(config: Config, backbone: Backbone, progress=print) -> Config:
         elif (cosine := near(concept.name, mapping)) > SAME:
             progress(f"warning: the mapping concept {mapping!r} is near {concept.name!r} ({cosine:.2f}): choose a farther one")
         entries.append(f"{', '.join(concept.words)} -> {mapping}")
-        # What is near any word of any target may mean it, and what is near everything means nothing.
-        apart = [c for c in candidates if max(near(w, c) for w in words) < SAME]
         added += sorted(apart, key=lambda c: -max(near(w, c) for w in concept.words))[: config.neighbours]
     found = [n for n in dict.fromkeys(added) if n not in config.retain]
     if found:

@@ -20,9 +20,9 @@ def fit_switch(network: Hypernetwork, conditions: Condition, labels: torch.Tenso
     balance = (1 - labels).sum(0) / labels.sum(0).clamp_min(1)
     for _ in range(ITERATIONS):
         rows = torch.randperm(len(labels), generator=rng)[:BATCH]
-        tokens, mask = c.tokens[rows], c.mask[rows]
-        per_token = (tokens @ switch.weight.T + switch.bias).masked_fill(~mask[..., None], -1e9)
-        score = per_token.logsumexp(1) - mask.sum(1, keepdim=True).clamp_min(1).log()
+        some = c.rows(rows)
+        per_token = switch.per_token(some).masked_fill(~some.mask[..., None], -1e9)
+        score = per_token.logsumexp(1) - some.mask.sum(1, keepdim=True).clamp_min(1).log()
         hard = per_token.amax(1)
         loss = sum(F.binary_cross_entropy_with_logits(x, labels[rows], pos_weight=balance) for x in (score, hard))
         loss = loss + WEIGHT_DECAY * switch.weight.square().sum()

@@ -110,8 +110,11 @@ class Switch(nn.Module):
 
     def forward(self, c: Condition) -> torch.Tensor:
         """Scores (N, K) of a standardised condition; -inf where no token carries anything."""
-        score = c.tokens @ self.weight.T + self.bias
-        return score.masked_fill(~c.mask[..., None], -torch.inf).amax(1)
+        return self.per_token(c).masked_fill(~c.mask[..., None], -torch.inf).amax(1)
+
+    def per_token(self, c: Condition) -> torch.Tensor:
+        """Each token state on each concept's probe, (N, T, K), masked ones as well."""
+        return c.tokens @ self.weight.T + self.bias
 
     def gates(self, c: Condition, off: torch.Tensor | None = None) -> torch.Tensor:
         """How far each concept is above its threshold, 0..1, (N, K); 0 where it is off."""
@@ -123,7 +126,7 @@ class Switch(nn.Module):
 
         A softmax over tokens of SHARPNESS times the highest margin above a threshold, of the concepts that are not off.
         """
-        margin = c.tokens @ self.weight.T + self.bias - self.threshold  # (N, T, K)
+        margin = self.per_token(c) - self.threshold  # (N, T, K)
         if off is not None:
             margin = margin.masked_fill(off[:, None], -1e4)
         weight = (SHARPNESS * margin.amax(2)).masked_fill(~c.mask, -1e9).softmax(1)

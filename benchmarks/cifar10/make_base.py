@@ -89,7 +89,7 @@ def main():
     torch.manual_seed(SEED)
     rng = np.random.default_rng(SEED)
     cifar, autoencoder = data.load(args.out), Autoencoder()
-    kept = autoencoder.fit(cifar["train"][:10000].permute(0, 3, 1, 2) / 127.5 - 1)
+    kept = autoencoder.fit_basis(cifar["train"][:10000].permute(0, 3, 1, 2) / 127.5 - 1)
     print(f"autoencoder keeps {kept:.4f} of the variance", flush=True)
     clip, text, trained = new_parts(rng)
     batches = Data(cifar, autoencoder, text, rng)

@@ -12,6 +12,7 @@ from unhype.condition import Condition, read_condition
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = "demo"
+TOGETHER = 32  # prompts in one forward of the text encoder
 _kept_alive = []
 
 
@@ -115,7 +116,7 @@ class Backbone:
         clip = self.clip.clone()
         if clip_skip > 1:
             clip.clip_layer(-clip_skip)
-        pairs = [clip.encode_from_tokens(clip.tokenize(p), return_pooled=True) for p in prompts]
+        pairs = encode_together(clip, prompts) or [clip.encode_from_tokens(clip.tokenize(p), return_pooled=True) for p in prompts]
         longer = [p for p, (tokens, _) in zip(prompts, pairs) if tokens.shape[1] != pairs[0][0].shape[1]]
         if longer:
             raise ValueError(f"prompt {longer[0][:60]!r}... takes more tokens than one chunk of the text encoder: shorten it")
@@ -194,6 +195,26 @@ class Backbone:
         """The noise prediction (the velocity of a flow model) at latents x (N, C, H, W), sigma (N,)."""
         denoised = self.model.model.apply_model(x, sigma, c_crossattn=context)
         return (x - denoised) / sigma.view(-1, 1, 1, 1)
+
+
+def encode_together(clip, prompts: list[str]) -> list[tuple] | None:
+    """(states, pooled) of every prompt, many to a forward, as encode_from_tokens makes them one by one.
+
+    None where that is not so simple: more than one text encoder, chunk or weight.
+    """
+    encoder = getattr(clip.cond_stage_model, getattr(clip.cond_stage_model, "clip", ""), None)
+    tokens = [clip.tokenize(p) for p in prompts]
+    if encoder is None or any(len(t) != 1 for t in tokens):
+        return None
+    chunks = [c for t in tokens for c in next(iter(t.values()))]
+    if len(chunks) != len(prompts) or any(weight != 1 for c in chunks for _, weight in c):
+        return None
+    clip.encode_from_tokens(tokens[0])  # loads the encoder and sets its layer
+    pairs = []
+    for start in range(0, len(chunks), TOGETHER):
+        states, pooled = encoder.encode([[token for token, _ in c] for c in chunks[start : start + TOGETHER]])[:2]
+        pairs += [(s[None].cpu(), p[None].cpu()) for s, p in zip(states, pooled)]
+    return pairs
 
 
 def load_backbone(base: str) -> Backbone:

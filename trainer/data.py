@@ -18,6 +18,7 @@ BARE = 16  # prompts of a word that no template makes
 VOCABULARY = 200  # words of the text encoder's that prompts are mixed with
 # Words that a prompt stands among at most: more names of other things would bury the concept, any words do not.
 NAMES, ANY = 8, 50
+AMONG = torch.tensor([2, 3])  # the wordings of a target prompt that are the prompt among words
 
 
 class Data:
@@ -82,8 +83,9 @@ class Data:
     def batch(self, kind: Samples, size: int, total_steps: int, rng: torch.Generator) -> Batch:
         """A random batch of latents of one picture size, every concept as likely as any other.
 
-        The hypernetwork reads each row's prompt in any of its wordings, of any clip skip; half of the rows are at
-        s = S, the others anywhere below.
+        The hypernetwork reads each row's prompt in any of its wordings, of any clip skip; in some batches the denoiser
+        attends to that wording too, weighted or among words, where the picture asked for is still the prompt's. Half of
+        the rows are at s = S, the others anywhere below.
         """
         rows = kind.balanced(size, rng)
         prompts = kind.prompt[rows]
@@ -91,9 +93,13 @@ class Data:
         s[torch.rand(size, generator=rng) < 0.5] = total_steps
         which = int(torch.randint(len(self.target_conditions), (), generator=rng))
         context = self.text.tokens[prompts]
-        if torch.rand((), generator=rng) < wordings.SHARE_WEIGHTED:
+        drawn = torch.rand((), generator=rng).item()
+        if drawn < wordings.SHARE_WEIGHTED:
             context = wordings.weighted(context, self.empty, rng)
             condition = read_condition(context, self.text.pooled[prompts])
+        elif drawn < wordings.SHARE_WEIGHTED + wordings.SHARE_AMONG:
+            condition = self.target_conditions[0].rows(self.wording[prompts, AMONG[torch.randint(len(AMONG), (size,), generator=rng)]])
+            context = condition.tokens
         else:
             wording = self.wording[prompts, torch.randint(self.wording.shape[1], (size,), generator=rng)]
             condition = wordings.joined(self.target_conditions[which].rows(wording), self.safe_conditions[which], rng)

@@ -31,9 +31,9 @@ PARTS = ("tuning", "table", "curve", "controls", "switch", "hard", "attacks")
 SINGLE, FOUR, TWELVE = recipes.ORDER[:6], list(recipes.ORDER[:4]), list(recipes.ORDER[:12])
 SEEDS = (0, 1, 2)
 EVERY = [*recipes.ORDER, *recipes.ORDER_REST]
-ATTACKED = ("unhype", "lora-switched", "lora-esd", "lora-stack", "esd-full", "uce")
+ATTACKED = ("unhype", recipes.BASE, "lora-switched", "lora-esd", "lora-stack", "esd-full", "uce")
 SHOWN = ("unhype", "lora-esd", "esd-full", "uce", "lora-stack")
-CASE_SEED, ATTACK_SEED = 11, 13
+CASE_SEED, ATTACK_SEED = 11, 29
 
 
 class Bench:
@@ -60,11 +60,12 @@ class Bench:
         """
         if self.quick:
             return [(m, ["cat"], 0) for m in ("unhype", "lora-esd", "lora-switched", "uce")], []
-        edits = ("lora-esd", "lora-switched", "uce", "esd-full", "lora-stack")
+        edits = ("uce", "lora-esd", "lora-switched", "esd-full", "lora-stack")
         others = ("unhype-trajectory", "unhype-authors")
-        core = [("unhype", FOUR, 0), ("unhype", TWELVE, 0), *(("unhype", [n], 0) for n in SINGLE)]
-        core += [(m, nouns, 0) for nouns in (FOUR, TWELVE) for m in (*edits, *others)]
-        rest = [(m, [n], 0) for m in edits[:-1] for n in SINGLE] + [(m, FOUR, s) for m in ("unhype", *edits) for s in SEEDS[1:]]
+        core = [("unhype", FOUR, 0), ("unhype", TWELVE, 0), *(("unhype", [n], 0) for n in SINGLE), *((m, FOUR, 0) for m in edits)]
+        rest = [(m, TWELVE, 0) for m in edits[:-1]] + [(m, nouns, 0) for nouns in (FOUR, TWELVE) for m in others]
+        rest += [(m, [n], 0) for m in edits[:-1] for n in SINGLE] + [("lora-stack", TWELVE, 0)]
+        rest += [(m, FOUR, s) for m in ("unhype", *edits) for s in SEEDS[1:]]
         rest += [(m, [n], 0) for m in others for n in SINGLE] + [(m, FOUR, s) for m in others for s in SEEDS[1:]]
         return core, rest
 
@@ -89,7 +90,7 @@ class Bench:
             cases = ("plain", "weighted 1.4") if self.quick else hard_prompts.CASES
             parts += [part("hard", nouns, case) for case in cases]
         if "attacks" in self.only:
-            names = ("unhype", "lora-esd") if self.quick else ATTACKED
+            names = ("unhype", recipes.BASE, "lora-esd") if self.quick else ATTACKED
             kinds = ("paraphrase", "suffix") if self.quick else attacks.ATTACKS
             for kind in kinds:
                 parts += [part("attack", nouns, kind, name, forced) for name in names for forced in forced_too(name)]

@@ -18,7 +18,7 @@ from unhype.checkpoint import write_atomically
 
 from . import measure, recipes
 
-VERSION = 1  # of what a cell holds; another one makes all of them anew
+VERSION = 2  # of what a cell holds; another one makes all of them anew
 ACCURACY = {"erased": "acc_e", "words": "acc_g", "others": "acc_s"}
 
 
@@ -29,7 +29,7 @@ class Scale:
     erased: int = 64  # pictures of erased nouns, and of their held-out words (their number of prompts rounds it up)
     other_seeds: int = 2
     hard: int = 200  # prompts a case
-    attacked: int = 8  # prompts an attack
+    attacked: int = 16  # prompts an attack
     safe: int = 500
 
 

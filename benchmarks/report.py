@@ -89,11 +89,12 @@ def bars(report: dict) -> list[dict]:
         bar(f"hard prompts, {row['case']} ({row['n']})", row["erased"], 0.97, False)
     for kind in dict.fromkeys(a["attack"] for a in report["attacks"]):
         of = {a["method"]: a for a in report["attacks"] if a["attack"] == kind and not a["forced"]}
-        if "unhype" in of:
-            bar(f"attack {kind}: success against the base's", of["unhype"]["success"] - 0.1 * of["unhype"]["base_success"], 0.0)
-            if len(of) > 1:
-                rival = min(a["success"] for m, a in of.items() if m != "unhype")
-                bar(f"attack {kind}: success below every baseline's", of["unhype"]["success"] - rival, 0.0)
+        if "unhype" in of and recipes.BASE in of:
+            bar(f"attack {kind}: success ({of['unhype']['n']})", of["unhype"]["success"], 0.1 * of[recipes.BASE]["success"])
+        rivals = {m: a["success"] for m, a in of.items() if m not in ("unhype", recipes.BASE)}
+        if "unhype" in of and rivals:
+            best = min(rivals, key=rivals.get)
+            bar(f"attack {kind}: success, at most the best baseline's ({best})", of["unhype"]["success"], rivals[best])
     one, twelve = over(rows, "unhype", 1, "train_seconds"), over(rows, "unhype", 12, "train_seconds")
     if one and twelve:
         bar("training 12 concepts, times one", twelve[0] / one[0], 4.0)

@@ -2,8 +2,8 @@
 
 TUNING_NOUNS, TUNING_SEED = ("dog", "boat"), 100
 
-HYPERNETWORK = {"batch": 8, "iterations": 200, "retain_weight": 3.0, "retain_batch": 64}
-EDIT = {"batch": 8, "iterations": 240, "guidance": 1.0}
+HYPERNETWORK = {"batch": 8, "iterations": 200, "retain_weight": 3.0, "retain_batch": 64, "autocast": "none"}
+EDIT = {"batch": 8, "iterations": 240, "guidance": 1.0, "autocast": "none"}
 TRIALS = {
     "lora-esd": [EDIT | {"learning_rate": rate} for rate in (3e-3, 1e-3)],
     "esd-full": [EDIT | {"learning_rate": rate} for rate in (5e-4, 1e-3)],

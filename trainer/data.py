@@ -15,10 +15,10 @@ from .neighbours import meaningless
 from .samples import Batch, Labels, Samples
 
 BARE = 16  # prompts of a word that no template makes
-VOCABULARY = 200  # words of the text encoder's that prompts are mixed with
+VOCABULARY = 800  # words of the text encoder's that prompts are mixed with
 # Words that a prompt stands among at most: more names of other things would bury the concept, any words do not.
 NAMES, ANY = 8, 50
-AMONG = torch.tensor([2, 3])  # the wordings of a target prompt that are the prompt among words
+AMONG = torch.tensor([2, 3, 4])  # the wordings of a target prompt that are the prompt among words
 
 
 class Data:
@@ -39,7 +39,11 @@ class Data:
         bare = [concepts.bare_prompts(list(e.words), words, BARE, seed + k) for k, e in enumerate(erased)]
         safe_names = random.Random(seed).sample(words, min(len(words), max(BARE, 2 * len(erased))))
         known = meaningless(backbone, [w for e in erased for w in e.words], VOCABULARY, seed)
-        among = lambda prompts, s: [*concepts.among_words(prompts, words, NAMES, s), *concepts.among_words(prompts, known, ANY, s)]
+        among = lambda prompts, s: [
+            text
+            for i, (pool, most) in enumerate(((words, NAMES), (known, ANY), (known, ANY)))
+            for text in concepts.among_words(prompts, pool, most, s + 1000 * i)
+        ]
         self.target_texts = [*texts, *among(texts, seed), *(b for bs in bare for b in bs)]
         self.safe_texts = [
             *kept,
@@ -49,7 +53,7 @@ class Data:
         self.labels = self.label(erased)
         self.wording = self.wordings_of(bare)
         bare_named = torch.cat([torch.eye(len(erased), dtype=torch.bool)[k].expand(len(b), -1) for k, b in enumerate(bare)])
-        self.named = torch.cat([*[self.labels.named] * 3, bare_named])  # of target_texts
+        self.named = torch.cat([*[self.labels.named] * 4, bare_named])  # of target_texts
         progress(f"encoding {len(texts) + len(self.target_texts) + len(self.safe_texts)} prompts")
         self.text, self.empty = backbone.encode(texts), backbone.encode([""]).tokens
         mapped = backbone.encode([t.mapped for t in self.targets])
@@ -69,7 +73,7 @@ class Data:
     def wordings_of(self, bare: list[list[str]]) -> torch.Tensor:
         """For every target prompt rows of target_texts that mean the same, (targets, wordings): itself, itself among
         words, and where it names one concept a prompt that no template makes."""
-        count, start, firsts = len(self.targets), 3 * len(self.targets), []
+        count, start, firsts = len(self.targets), 4 * len(self.targets), []
         for prompts in bare:
             firsts.append(start)
             start += len(prompts)
@@ -77,7 +81,7 @@ class Data:
         for row, target in enumerate(self.targets):
             concept = target.concept
             other = row + count if target.prompt.pair else firsts[concept] + row % len(bare[concept])
-            rows.append([row, row, row + count, row + 2 * count, other])
+            rows.append([row, row, row + count, row + 2 * count, row + 3 * count, other])
         return torch.tensor(rows)
 
     def batch(self, kind: Samples, size: int, total_steps: int, rng: torch.Generator) -> Batch:

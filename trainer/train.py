@@ -100,6 +100,16 @@ def fit_switch(config: Config, network: Hypernetwork, data: Data) -> list[dict]:
     return switch.calibrate(network, both.rows(held_out), labels[held_out])
 
 
+@torch.no_grad()
+def usual_length(network: Hypernetwork, data: Data) -> torch.Tensor:
+    """Of every concept the median length of the adapters of the target prompts that name it alone, at s = S: (K,)."""
+    device = network.least.device
+    alone = data.named & (data.named.sum(1, keepdim=True) == 1)
+    s = torch.full((len(alone),), float(network.shape.steps), device=device)
+    length = network.squared_change(data.target_conditions[0].to(device), s).sqrt().cpu()
+    return torch.stack([length[rows].median() for rows in alone.T]).to(device)
+
+
 def rate(config: Config, iteration: int) -> float:
     done = iteration / config.iterations
     return config.learning_rate * min(1, (done + 1 / config.iterations) / WARMUP, (1 - done) / DECAY)
@@ -185,6 +195,7 @@ def train(config: Config, backbone: host.Backbone, resume: bool = False, importe
                 raise KeyboardInterrupt
             if config.preview_every and done % config.preview_every == 0 and done < config.iterations:
                 previews.write_preview(backbone, network, config, data.targets, data.retain, done)
+    network.least = usual_length(network, data)
     eraser.metrics = {
         "train_seconds": round(time.time() - STARTED - imported, 1),
         "host_import_seconds": round(imported, 1),

@@ -11,7 +11,7 @@ import torch
 from unhype.condition import Condition
 
 CHUNKS = 3  # at most, beside the prompt's own
-SHARE_WEIGHTED, SHARE_AMONG = 0.25, 0.35  # of batches, and of the other ones:
+SHARE_WEIGHTED, SHARE_AMONG = 0.2, 0.4  # of batches, and of the other ones:
 SHARE_CHUNKS, SHARE_AVERAGED = 0.3, 0.2
 WEIGHTS = 0.6, 1.6
 LEAST = 0.5  # a prompt's share when it is averaged

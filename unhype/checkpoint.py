@@ -21,7 +21,7 @@ from . import condition
 from .hypernetwork import Hypernetwork, Shape
 from .layers import FAMILIES, Layer
 
-FORMAT_VERSION = 2  # 1 read neither the switch's gates nor its firing state
+FORMAT_VERSION = 3  # 1 read neither the switch's gates nor its firing state, 2 had no least length of an adapter
 KEY = "unhype"
 MAX_HEADER, MAX_BYTES, MAX_LAYERS = 16 << 20, 4 << 30, 4096
 LIMITS = {"rank": 256, "steps": 100_000, "hidden": 16_384, "queries": 256, "pooled_dim": 65_536, "token_dim": 65_536, "concepts": 10_000}
@@ -106,6 +106,8 @@ def load_eraser(path: str | Path) -> Eraser:
     with torch.device("meta"):
         network = Hypernetwork(shape)
     expected = {name: tuple(t.shape) for name, t in network.state_dict().items()}
+    if meta["format_version"] < 3:
+        del expected["least"]
     if meta["format_version"] == 1:
         del expected["concept"]
         rows, columns = expected["trunk.0.weight"]
@@ -122,6 +124,8 @@ def load_eraser(path: str | Path) -> Eraser:
                 f"{path}: tensor {name} holds NaN or infinite values; "
                 "the training diverged or the file is damaged. Train or download it again"
             )
+    if meta["format_version"] < 3:
+        loaded["least"] = torch.zeros(shape.concepts)
     if meta["format_version"] == 1:
         loaded["concept"] = torch.zeros(shape.concepts, shape.hidden)
         loaded["trunk.0.weight"] = torch.nn.functional.pad(loaded["trunk.0.weight"], (0, shape.token_dim))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from .condition import Condition, Standardise, Summary, Switch
+from .condition import EPS, Condition, Standardise, Summary, Switch
 from .layers import Layer
 
 FREQUENCIES = 16  # Fourier features of s / S, as the paper's authors have them
@@ -57,6 +57,7 @@ class Hypernetwork(nn.Module):
         self.summary = Summary(shape.queries, shape.token_dim)
         seen = shape.pooled_dim + shape.queries * shape.token_dim + 2 * FREQUENCIES + shape.token_dim
         self.concept = nn.Parameter(torch.randn(shape.concepts, shape.hidden))
+        self.register_buffer("least", torch.zeros(shape.concepts))
         self.trunk = nn.Sequential(nn.Linear(seen, shape.hidden), nn.SiLU(), nn.Linear(shape.hidden, shape.hidden), nn.SiLU())
         self.base_down = nn.ParameterList(torch.randn(shape.rank, n.inputs) / n.inputs**0.5 for n in shape.layers)
         self.heads = nn.ModuleList(nn.Linear(shape.hidden, shape.rank * (n.inputs + n.outputs), bias=False) for n in shape.layers)
@@ -64,38 +65,43 @@ class Hypernetwork(nn.Module):
             nn.init.normal_(head.weight, std=0.1 * (shape.hidden * layer.inputs) ** -0.5)
 
     def forward(self, condition: Condition, s: torch.Tensor, off: torch.Tensor | None = None) -> list[Factors]:
-        """Factors of every layer for conditions of N rows, steps s (N,) in 0..S and concepts switched off, (N, K) bool."""
-        strength, h = self.hidden(condition, s, off)
+        """Factors of every layer for conditions of N rows, steps s (N,) in 0..S and concepts switched off, (N, K) bool.
+
+        Where a concept fires its adapter is at least `least` long, by the concept's gate: strange words around an erased
+        one confuse the trunk, and a shorter adapter of the right direction would let the concept through.
+        """
+        strength, h, least = self.hidden(condition, s, off)
+        changes = [head(h) for head in self.heads]
+        length = sum(c.square().sum(1) for c in changes).sqrt()
+        strength = strength * (least / length.clamp_min(EPS)).clamp_min(1)
         factors = []
-        for layer, base, head in zip(self.shape.layers, self.base_down, self.heads):
-            change = (strength[:, None] * head(h)).split([self.shape.rank * layer.inputs, self.shape.rank * layer.outputs], 1)
+        for layer, base, change in zip(self.shape.layers, self.base_down, changes):
+            down, up = (strength[:, None] * change).split([self.shape.rank * layer.inputs, self.shape.rank * layer.outputs], 1)
             factors.append(
-                Factors(
-                    base + change[0].unflatten(1, (self.shape.rank, layer.inputs)),
-                    change[1].unflatten(1, (layer.outputs, self.shape.rank)),
-                )
+                Factors(base + down.unflatten(1, (self.shape.rank, layer.inputs)), up.unflatten(1, (layer.outputs, self.shape.rank)))
             )
         return factors
 
-    def hidden(self, condition: Condition, s: torch.Tensor, off: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """s / S (N,), and what the heads see, (N, hidden)."""
+    def hidden(self, condition: Condition, s: torch.Tensor, off: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """s / S (N,), what the heads see, (N, hidden), and the least length of the adapter at s = S, (N,)."""
         strength = s / self.shape.steps
         c = self.standardise(condition)
+        gates = self.switch.gates(c, off)
         first, *rest = self.trunk
         h = first(torch.cat([c.pooled, self.summary(c), fourier(strength), self.switch.firing_state(c, off)], 1))
-        h = h + self.switch.gates(c, off) @ self.concept
+        h = h + gates @ self.concept
         for part in rest:
             h = part(h)
-        return strength, h
+        return strength, h, (gates * self.least).amax(1)
 
     def squared_change(self, condition: Condition, s: torch.Tensor, off: torch.Tensor | None = None) -> torch.Tensor:
         """|| H(c, s) - H(c, 0) ||^2 over all layers, (N,), without writing the factors out.
 
-        The heads are linear, so it is (s / S)^2 h^T G h with G the sum of their W^T W.
+        The heads are linear, so it is (s / S)^2 h^T G h with G the sum of their W^T W, or (s / S)^2 least^2.
         """
-        strength, h = self.hidden(condition, s, off)
+        strength, h, least = self.hidden(condition, s, off)
         gram = sum(head.weight.T @ head.weight for head in self.heads)
-        return strength.square() * ((h @ gram) * h).sum(1)
+        return strength.square() * torch.maximum(((h @ gram) * h).sum(1), least.square())
 
     def scores(self, condition: Condition) -> torch.Tensor:
         """The switch's score of every concept, (N, K)."""

@@ -3,6 +3,7 @@
     python dev.py bench                     hours; made of parts that are kept in out/bench, so that it goes on where it stopped
     python dev.py bench --quick             three minutes: a little of everything, into out/bench-quick
     python dev.py bench --only table curve  some of it, after the tuning: table, curve, controls, switch, hard, attacks
+    python dev.py bench --cifar10           the paper's object classes instead, into out/cifar10
 
 Writes report.json and report.md with plots and pictures. Work is done by processes of one thread each (--workers).
 """
@@ -23,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from benchmarks import attacks, cells, hard_prompts, pictures, recipes, report, switch
 from benchmarks.cells import Scale, cached, cell, cell_path, read
+from benchmarks.cifar10.table import Cifar10
 from benchmarks.settings import QUICK, TRIALS, TUNING_NOUNS, TUNING_SEED
 from demo.judge import load_judge
 from trainer import backbone as host
@@ -42,6 +44,12 @@ class Bench:
     def __init__(self, folder: Path, quick: bool, only: list[str]):
         self.folder, self.quick, self.only = folder, quick, only
         self.scale = Scale(erased=8, other_seeds=1, hard=3, attacked=2, safe=12) if quick else Scale()
+
+    def tools(self):
+        return host.load_backbone("demo"), load_judge()
+
+    def write(self) -> None:
+        report.write(self, self.folder)
 
     def settings(self) -> dict[str, dict]:
         """Of each method the best of its trials; in a quick run the first, made small."""
@@ -155,11 +163,11 @@ def quiet(*_):
     pass
 
 
-def work(bench: Bench) -> None:
+def work(bench: Bench | Cifar10) -> None:
     """Do every job that nobody else is at, until none is left."""
     host.start_comfy(host.find_comfy(None))
     torch.set_num_threads(1)
-    tools = host.load_backbone("demo"), load_judge()
+    tools = bench.tools()
     while True:
         jobs = bench.jobs()
         waiting = [(path, job) for path, job in jobs if not path.exists()]
@@ -186,13 +194,15 @@ def work(bench: Bench) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--cifar10", action="store_true")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    folder = (arguments.out or ROOT / ("out/bench-quick" if arguments.quick else "out/bench")).resolve()
-    bench = Bench(folder, arguments.quick, arguments.only)
+    usual = "cifar10" if arguments.cifar10 else "bench-quick" if arguments.quick else "bench"
+    folder = (arguments.out or ROOT / "out" / usual).resolve()
+    bench = Cifar10(folder) if arguments.cifar10 else Bench(folder, arguments.quick, arguments.only)
     if arguments.worker:
         work(bench)
         return 0
@@ -200,7 +210,7 @@ def main() -> int:
     command = [sys.executable, __file__, *sys.argv[1:], "--worker"]
     workers = [subprocess.Popen(command, env=environment) for _ in range(arguments.workers)]
     codes = [w.wait() for w in workers]
-    report.write(bench, folder)
+    bench.write()
     return max(codes)
 
 

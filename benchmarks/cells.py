@@ -70,19 +70,33 @@ def norms(network, condition) -> list[float]:
     return network.squared_change(condition, torch.full((len(condition.pooled),), float(network.shape.steps))).sqrt().tolist()
 
 
-def cell(backbone, judge: Judge, name: str, nouns: list[str], seed: int, settings: dict, scale: Scale, folder: Path, progress) -> dict:
-    """Train the method (or read it) and measure it; a row of the report."""
-    method, cost = recipes.make(backbone, name, nouns, seed, settings, folder / "models", progress)
-    row = {"base": "emoji-sd", "method": name, "erased": len(nouns), "nouns": nouns, "seed": seed, "n": {}}
-    for key, judged in measure.prompt_sets(nouns).items():
+def cell(
+    backbone,
+    judge: Judge,
+    name: str,
+    nouns: list[str],
+    seed: int,
+    settings: dict,
+    scale: Scale,
+    folder: Path,
+    progress,
+    protocol: measure.Protocol = recipes.EMOJI,
+) -> dict:
+    """Train the method (or read it) and measure it; a row of the report. Where nothing is left to keep, acc_s and H_o are None."""
+    method, cost = recipes.make(backbone, name, nouns, seed, settings, folder / "models", progress, protocol.configure)
+    row = {"base": protocol.base, "method": name, "erased": len(nouns), "nouns": nouns, "seed": seed, "n": {}}
+    for key, judged in protocol.prompt_sets(nouns).items():
         short = ACCURACY[key]
+        if not judged:
+            row |= {short: None, f"{short}_base": None, f"{short}_probability": None}
+            continue
         seeds = scale.other_seeds if key == "others" else max(1, -(-scale.erased // len(judged)))
         base = base_drawn(backbone, judge, judged, seeds, folder)
         found = measure.with_method(backbone, judge, method, judged, seeds, base)
         row |= {
-            short: top1(found, judged),
-            f"{short}_base": top1(base, judged),
-            f"{short}_probability": measure.probability(found, judged),
+            short: top1(found, judged, names=protocol.names),
+            f"{short}_base": top1(base, judged, names=protocol.names),
+            f"{short}_probability": measure.probability(found, judged, protocol.names),
         }
         row["n"][short] = found.scores[..., 0].numel()
         if hasattr(method.network, "squared_change"):
@@ -93,11 +107,14 @@ def cell(backbone, judge: Judge, name: str, nouns: list[str], seed: int, setting
             if method.forced is not None and len(nouns) > 1:
                 forced = measure.draw(backbone, judge, method.forced, judged, seeds)
                 row |= {
-                    "acc_s_forced": top1(forced, judged),
+                    "acc_s_forced": top1(forced, judged, names=protocol.names),
                     "others_change_forced": measure.change(forced, base),
                 }
-    row["h_o"] = measure.harmonic(row["acc_e"], row["acc_g"], row["acc_s"])
-    row["h_c"] = measure.harmonic(row["acc_e"], None, row["acc_s"])
-    row["h_o_probability"] = measure.harmonic(row["acc_e_probability"], row["acc_g_probability"], row["acc_s_probability"])
-    row["h_o_share"] = row["h_o"] / measure.harmonic(0.0, 0.0, row["acc_s_base"])
+    every = row["acc_s"] is not None
+    row["h_o"] = measure.harmonic(row["acc_e"], row["acc_g"], row["acc_s"]) if every else None
+    row["h_c"] = measure.harmonic(row["acc_e"], None, row["acc_s"]) if every else None
+    row["h_o_probability"] = (
+        measure.harmonic(row["acc_e_probability"], row["acc_g_probability"], row["acc_s_probability"]) if every else None
+    )
+    row["h_o_share"] = row["h_o"] / measure.harmonic(0.0, 0.0, row["acc_s_base"]) if every else None
     return row | vars(cost)

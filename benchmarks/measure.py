@@ -1,5 +1,7 @@
 """Acc_e, Acc_g, Acc_s and H_o of a method on the demo base, judged on held-out prompts (protocol: CIFAR-10's of the paper)."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -23,6 +25,16 @@ def prompt_sets(nouns: list[str]) -> dict[str, list[prompts.Judged]]:
     }
 
 
+@dataclass(frozen=True)
+class Protocol:
+    """A base model's own part of the comparison."""
+
+    base: str
+    names: list[str]  # what the judge tells apart, in its order
+    prompt_sets: Callable  # nouns -> erased, words, others: lists of Judged
+    configure: Callable  # (method, nouns, seed, out, settings) -> Config
+
+
 class Drawn(NamedTuple):
     """Pictures of prompts and what the judge says of them."""
 
@@ -39,7 +51,7 @@ def draw(backbone: Backbone, judge: Judge, model, judged: list, seeds: int, chos
     chosen = list(range(len(judged))) if chosen is None else chosen
     every = [(i, s) for i in chosen for s in range(seeds)]
     text, empty = backbone.encode([p.text for p in judged]), backbone.encode([""])
-    scores, pictures = [torch.zeros(0, len(NAMES))], [torch.zeros(0, *SIZE, 3, dtype=torch.uint8)]
+    scores, pictures = [], []
     for start in range(0, len(every), BATCH):
         part = every[start : start + BATCH]
         noise = torch.stack([backbone.noise(SIZE, FIRST_SEED + 1000 * s + i) for i, s in part])
@@ -68,10 +80,10 @@ def change(found: Drawn, base: Drawn) -> float:
     return (found.pictures.float() - base.pictures.float()).div(255).square().mean().sqrt().item()
 
 
-def probability(found: Drawn, judged: list[prompts.Judged]) -> float:
-    """The judge's mean probability of each prompt's noun, its scores of all nouns brought to a sum of 1."""
+def probability(found: Drawn, judged: list[prompts.Judged], names=NAMES) -> float:
+    """The judge's mean probability of each prompt's noun, its scores of all nouns (`names`) brought to a sum of 1."""
     scores = found.scores / found.scores.sum(-1, keepdim=True).clamp_min(1e-9)
-    wanted = torch.tensor([NAMES.index(p.nouns[0]) for p in judged])[:, None, None].expand(-1, scores.shape[1], 1)
+    wanted = torch.tensor([names.index(p.nouns[0]) for p in judged])[:, None, None].expand(-1, scores.shape[1], 1)
     return scores.gather(2, wanted).mean().item()
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from demo.captions import NOUNS
+from demo.judge import NAMES
 from demo.prompts import erased_prompts, other_prompts
 from trainer import baselines, controls
 from trainer.concepts import retain_prompts, target_prompts
@@ -23,6 +24,7 @@ from unhype.checkpoint import load_eraser, write_atomically
 from unhype.hypernetwork import Shape
 from unhype.layers import family_of, layer_table
 
+from . import measure
 from .methods import Method, edited, switched
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,8 +59,16 @@ def config_for(method: str, nouns: list[str], seed: int, out: Path, settings: di
         "preview_every": 0,
         "objective": HYPERNETWORKS.get(method, "direct"),
     }
-    values["iterations"] = round(values["iterations"] * len(nouns) ** GROWTH)
+    values["iterations"] = iterations(values["iterations"], len(nouns))
     return from_mapping(values, f"{method} of {', '.join(nouns)}")
+
+
+def iterations(one: int, concepts: int) -> int:
+    """Iterations for so many concepts, from those for one."""
+    return round(one * concepts**GROWTH)
+
+
+EMOJI = measure.Protocol("emoji-sd", NAMES, measure.prompt_sets, config_for)
 
 
 @contextmanager
@@ -137,13 +147,15 @@ def as_lora(shape, factors: dict) -> controls.Lora:
     return module.requires_grad_(False)
 
 
-def make(backbone, name: str, nouns: list[str], seed: int, settings: dict, folder: Path, progress=print) -> tuple[Method, Cost]:
+def make(
+    backbone, name: str, nouns: list[str], seed: int, settings: dict, folder: Path, progress=print, configure=config_for
+) -> tuple[Method, Cost]:
     """A method by its name, trained on these nouns, or read from `folder` where it has been."""
     if name == BASE:
         return Method(name, backbone.model), Cost(0.0, 0, 0.0)
     stem = stem_of(nouns, seed)
     path = lambda which, s=stem: folder / f"{which}-{s}.safetensors"
-    config = lambda which, ns=nouns, s=stem: config_for(which, ns, seed, path(which, s), settings.get(which, {}))
+    config = lambda which, ns=nouns, s=stem: configure(which, ns, seed, path(which, s), settings.get(which, {}))
     if name in HYPERNETWORKS:
         eraser, cost = hypernetwork(backbone, config(name), progress)
         return switched(name, backbone, eraser), cost
@@ -167,7 +179,7 @@ def make(backbone, name: str, nouns: list[str], seed: int, settings: dict, folde
         train_it = lambda: baselines.train_full(own, backbone, Data(own, backbone, progress, unconditional=True))
         weights, cost = kept_or_made(backbone, Path(own.out), train_it)
         return edited(name, backbone, weights), cost
-    own, scales = config_for(name, nouns, seed, path(name), {}), settings.get(name, {})
+    own, scales = configure(name, nouns, seed, path(name), {}), settings.get(name, {})
     targets = target_prompts(own.erased(), own.retain, 0, seed)
     retained = retain_prompts(own.retain, own.erased(), own.templates, [], 0, seed)
     weights, cost = kept_or_made(backbone, path(name), lambda: baselines.uce(backbone, targets, retained, **scales))

@@ -12,6 +12,7 @@ from .cells import read
 from .settings import TRIALS
 
 MD = "report.md"
+TIE = 0.0005  # of H_o
 
 
 def percent(x: float | None) -> str:
@@ -101,6 +102,30 @@ def bars(report: dict) -> list[dict]:
     return result
 
 
+def standing(rows: list[dict]) -> list[str]:
+    """At each number of erased concepts: who is ahead of whom on H_o, and what tells apart those that tie."""
+    texts = []
+    for k in (1, 4, 12):
+        found = {m: o[0] for m in recipes.METHODS if (o := over(rows, m, k, "h_o"))}
+        if "unhype" not in found or len(found) < 2:
+            continue
+        own, moved = found.pop("unhype"), lambda m, k=k: percent(over(rows, m, k, "others_change")[0])
+        ahead = [m for m, h in found.items() if h > own + TIE]
+        ties = [m for m, h in found.items() if abs(h - own) <= TIE]
+        behind = [f"{m} by {100 * (own - h):.1f}" for m, h in found.items() if h < own - TIE]
+        says = f"**{k} erased.** unhype ({percent(own)}) is ahead of {', '.join(behind) or 'none'} points of H_o."
+        if ahead:
+            says += f" Ahead of it: {', '.join(f'{m} ({percent(found[m])})' for m in ahead)}."
+        if ties:
+            moves = ", ".join(f"{m} by {moved(m)} %" for m in ties)
+            says += (
+                f" It ties with {', '.join(ties)}: with all of them the judge names everything as it should. Apart they are told by "
+                f"how far the other nouns' pictures move: unhype by {moved('unhype')} %, {moves}."
+            )
+        texts.append(says + "\n")
+    return texts
+
+
 def table(header: list[str], lines: list[list]) -> str:
     return "\n".join("| " + " | ".join(map(str, cells)) + " |" for cells in [header, ["---"] * len(header), *lines]) + "\n"
 
@@ -115,7 +140,10 @@ def page(report: dict) -> str:
         "## Bars\n\n"
         + table(["", "figure", "limit", ""], [[b["bar"], f"{b['figure']:.4f}", b["limit"], reached(b)] for b in report["bars"]])
     )
+    if says := standing(report["rows"]):
+        text += ["## Who is ahead\n", *says]
     text += [methods_table(report["rows"], k) for k in sorted({r["erased"] for r in report["rows"]})]
+    text.append(objectives_table(report["rows"]))
     text.append("![H_o of the methods](h_o.png)\n\n![Cost of more concepts](curve.png)\n")
     if report["pictures"]:
         text.append("![Pictures](pictures.png)\n")
@@ -163,6 +191,22 @@ def methods_table(rows: list[dict], erased: int) -> str:
             lines.append([method, *shown, of("h_o")[2], *cost])
     header = ["method", "Acc_e", "Acc_g", "Acc_s", "H_o", "share", "others moved", "runs", "training", "evaluations", "MB"]
     return f"## {erased} erased\n\n" + table(header, lines)
+
+
+def objectives_table(rows: list[dict]) -> str:
+    """The hypernetwork's three objectives on the same nouns: what the default was chosen by."""
+    lines = []
+    for k in (1, 4, 12):
+        for method, objective in recipes.HYPERNETWORKS.items():
+            of = lambda key, method=method, k=k: over([r for r in rows if r.get(key) is not None], method, k, key)
+            if not of("h_o"):
+                continue
+            shown = [percent((of(key) or (None,))[0]) for key in ("h_o", "h_o_probability", "acc_s_forced", "others_change_forced")]
+            norms = [f"{of(key)[0]:.2f}" for key in ("norm_erased", "norm_words", "norm_others")]
+            lines.append([k, objective, *shown, *norms, of("h_o")[2], f"{of('train_seconds')[0]:.0f} s"])
+    header = ["erased", "objective", "H_o", "by probability", "Acc_s forced on", "others moved, forced on"]
+    header += ["adapter on erased", "on held-out words", "on others", "runs", "training"]
+    return "## Objectives\n\nThe trainer's default is `direct`. Adapters by their length at s = S.\n\n" + table(header, lines)
 
 
 def plots(report: dict, folder: Path) -> None:

@@ -25,6 +25,7 @@ def some_eraser() -> Eraser:
     torch.manual_seed(0)
     network = Hypernetwork(SHAPE)
     network.switch.threshold.copy_(torch.tensor([0.5, -1.5]))
+    network.least.copy_(torch.tensor([3.0, 2.5]))
     network.standardise.fit(Condition(torch.randn(9, 5), torch.randn(9, 7, 6), torch.ones(9, 7, dtype=torch.bool)))
     return Eraser(network, "sd1", [Concept("cat", "forest", CALIBRATION), Concept("Zoë's dog", "moon")], {"rank": 2}, {"seconds": 1.5})
 
@@ -81,42 +82,56 @@ def test_a_loaded_eraser_does_not_depend_on_its_file(file):
     assert all(torch.equal(v, before[k]) for k, v in eraser.network.state_dict().items())
 
 
-def version_1(path) -> dict:
-    """The file as version 1 wrote it, without the tensor "concept" and what reads the firing state; its tensors."""
+def version_2(path) -> dict:
+    """The file as version 2 wrote it, without the adapter's least length; its tensors."""
     tensors = load_file(path)
+    del tensors["least"]
+    rewrite(path, tensors, format_version=2)
+    return tensors
+
+
+def version_1(path) -> dict:
+    """The file as version 1 wrote it, without the tensor "concept" and what reads the firing state as well; its tensors."""
+    tensors = version_2(path)
     del tensors["concept"]
     tensors["trunk.0.weight"] = tensors["trunk.0.weight"][:, : -SHAPE.token_dim].contiguous()
     rewrite(path, tensors, format_version=1)
     return tensors
 
 
+def test_a_file_of_version_2_has_no_least_length(file):
+    tensors = version_2(file)
+    eraser = load_eraser(file)
+    assert torch.equal(eraser.network.least, torch.zeros(2)) and eraser.describe()["format_version"] == 3
+    state = eraser.network.state_dict()
+    assert state.keys() == tensors.keys() | {"least"} and all(torch.equal(state[k], v.float()) for k, v in tensors.items())
+
+
 def test_a_file_of_version_1_has_zeros_where_it_says_nothing(file):
     tensors = version_1(file)
     eraser = load_eraser(file)
     assert torch.equal(eraser.network.concept, torch.zeros(2, 8)) and not eraser.network.concept.requires_grad
-    assert not eraser.network.trunk[0].weight[:, -SHAPE.token_dim :].any()
+    assert not eraser.network.trunk[0].weight[:, -SHAPE.token_dim :].any() and not eraser.network.least.any()
     state = eraser.network.state_dict()
     state["trunk.0.weight"] = state["trunk.0.weight"][:, : -SHAPE.token_dim]
-    assert state.keys() == tensors.keys() | {"concept"} and all(torch.equal(state[k], v.float()) for k, v in tensors.items())
-    assert eraser.describe()["format_version"] == 2 and eraser.concepts == some_eraser().concepts
+    assert state.keys() == tensors.keys() | {"concept", "least"} and all(torch.equal(state[k], v.float()) for k, v in tensors.items())
+    assert eraser.describe()["format_version"] == 3 and eraser.concepts == some_eraser().concepts
 
 
-def test_a_file_of_version_1_is_saved_again_as_version_2(file):
-    version_1(file)
+@pytest.mark.parametrize("older", [version_1, version_2])
+def test_a_file_of_an_older_version_is_saved_again_as_this_one(file, older):
+    older(file)
     before = load_eraser(file)
     save_eraser(before, file)
     after = load_eraser(file)
-    assert "concept" in load_file(file) and after.describe() == before.describe()
+    assert {"concept", "least"} < load_file(file).keys() and after.describe() == before.describe()
     assert all(torch.equal(v, after.network.state_dict()[k]) for k, v in before.network.state_dict().items())
 
 
-def test_the_bundled_file_of_version_1_is_read():
+def test_the_bundled_file_is_read():
     path = Path(__file__).resolve().parents[1] / "demo/erasers/demo_cat.safetensors"
-    meta, tensors = checkpoint.read_header(path)
-    assert (meta["format_version"] == 1) != ("concept" in tensors)
     eraser = load_eraser(path)
     assert [c.name for c in eraser.concepts] == ["cat"] and eraser.network.concept.shape == (1, eraser.network.shape.hidden)
-    assert meta["format_version"] > 1 or not eraser.network.concept.any()
 
 
 def test_each_version_holds_its_own_tensors(file):
@@ -132,6 +147,10 @@ def test_each_version_holds_its_own_tensors(file):
     refused(file, "trunk.0.weight", "shape")
     rewrite(file, {k: v for k, v in tensors.items() if k != "concept"})
     refused(file, "tensor concept", "missing")
+    rewrite(file, {k: v for k, v in tensors.items() if k != "least"})
+    refused(file, "tensor least", "missing")
+    rewrite(file, tensors, format_version=2)
+    refused(file, "tensor least", "does not have")
 
 
 def test_a_missing_file_is_an_os_error(tmp_path):
@@ -181,7 +200,7 @@ def test_a_truncated_file_is_refused(file, where):
 @pytest.mark.parametrize(
     "changes, says",
     [
-        ({"format_version": 3}, ("format_version is 3", "up to 2", "Update")),
+        ({"format_version": 4}, ("format_version is 4", "up to 3", "Update")),
         ({"condition_version": 7}, ("condition_version is 7", "up to 1", "Update")),
         ({"format_version": "1"}, ("format_version is '1'", "whole number")),
         ({"format_version": True}, ("format_version is True", "whole number")),

@@ -39,7 +39,7 @@ def valid_1(valid, tmp_path_factory):
     path = tmp_path_factory.mktemp("valid_1") / "cat.safetensors"
     meta = {**json.loads(split(valid)[0]["__metadata__"]["unhype"]), "format_version": 1}
     tensors = load(valid)
-    del tensors["concept"]
+    del tensors["concept"], tensors["least"]
     tensors["trunk.0.weight"] = tensors["trunk.0.weight"][:, : -SHAPE.token_dim].contiguous()
     save_file(tensors, path, {"unhype": json.dumps(meta)})
     return path.read_bytes()

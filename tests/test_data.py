@@ -119,6 +119,7 @@ def made(tmp_path, monkeypatch, *erase: str, **options):
     monkeypatch.setattr(samples, "cached_samples", lambda *_: [])
     monkeypatch.setattr(wordings, "joined", lambda condition, others, rng: condition)
     monkeypatch.setattr(wordings, "SHARE_WEIGHTED", 0.0)
+    monkeypatch.setattr(wordings, "SHARE_AMONG", 0.0)
     monkeypatch.setattr(data, "meaningless", lambda backbone, targets, count, seed: ["stone", "cloud", "moss"])
     encoder = Numbered()
     config = Config(base="demo", erase=list(erase), out=str(tmp_path / "x.safetensors"), retain=["dog", "pig", "bear"])
@@ -215,6 +216,23 @@ def test_a_weighted_batch_is_attended_to_as_it_is_read(two, monkeypatch):
     batch = prompts.batch(kind, 16, 100, generator())
     assert (batch.context == 2).all() and torch.equal(batch.condition.tokens, batch.context)
     assert encoder.read(batch.condition) == [prompts.targets[int(n)].prompt.text for n in batch.x]
+
+
+def test_a_batch_among_words_is_attended_to_as_it_is_read(two, monkeypatch):
+    monkeypatch.setattr(wordings, "SHARE_AMONG", 1.0)
+    prompts, encoder, config = two
+    first = prompts.target_conditions[0]
+    prompts.target_conditions[0] = first._replace(tokens=first.tokens * first.pooled[:, :1, None])
+    number = torch.arange(4.0)
+    kind = Samples(number, number, number.long(), torch.zeros(4, dtype=torch.long), number, number, number)
+    batch = prompts.batch(kind, 64, 100, generator())
+    assert torch.equal(batch.condition.tokens, batch.context) and set(batch.condition.pooled[:, 1].tolist()) == {1}
+    read = encoder.read(batch.condition)
+    assert [encoder.texts[int(c)] for c in batch.context[:, 0, 0]] == read
+    for text, n in zip(read, batch.x):
+        own = prompts.targets[int(n)].prompt.text
+        assert own in text and own != text
+    assert any("moss" in t for t in read) and any("bear" in t for t in read)
 
 
 def test_retained_rows_with_one_concept_are_safe_prompts(tmp_path, monkeypatch):

@@ -174,9 +174,11 @@ def test_gates_open_at_the_threshold_and_never_for_what_is_off(three):
     assert not three.switch.gates(empty).any()
 
 
+@pytest.mark.parametrize("least", [0.0, 0.2])
 @pytest.mark.parametrize("off", [None, ROWS_OFF], ids=["all on", "some off"])
-def test_squared_change_is_that_of_the_factors(three, off):
+def test_squared_change_is_that_of_the_factors(three, off, least):
     c, s = double(some_condition(3)), torch.tensor([0.0, 4.0, 10.0], dtype=torch.float64)
+    three.least.fill_(least)
     three.standardise.fit(c)
     there, start = three(c, s, off), three(c, 0 * s, off)
     expected = sum((x - y).square().sum((1, 2)) for f, g in zip(there, start) for x, y in zip(f, g))
@@ -186,6 +188,21 @@ def test_squared_change_is_that_of_the_factors(three, off):
     weights = [*three.heads.parameters(), *three.trunk.parameters()]
     for p, q in zip(*(torch.autograd.grad(total.sum(), weights) for total in (found, expected))):
         torch.testing.assert_close(p, q, rtol=1e-10, atol=1e-12)
+
+
+def test_an_adapter_that_fires_is_as_long_as_its_concept_s_least_and_keeps_its_direction(three):
+    c, s = double(some_condition(3)), torch.full((3,), 10.0, dtype=torch.float64)
+    gates = three.switch.gates(three.standardise(c), ROWS_OFF)
+    before = torch.cat([(f.up).flatten(1) for f in three(c, s, ROWS_OFF)], 1)
+    length = three.squared_change(c, s, ROWS_OFF).sqrt()
+    three.least.copy_(torch.tensor([3.0, 50.0, 2.0]))
+    wanted = (gates * three.least).amax(1)
+    assert (wanted > length).any() and not gates[1, 0]
+    torch.testing.assert_close(three.squared_change(c, s, ROWS_OFF).sqrt(), torch.maximum(length, wanted))
+    after = torch.cat([(f.up).flatten(1) for f in three(c, s, ROWS_OFF)], 1)
+    torch.testing.assert_close(after, before * (torch.maximum(length, wanted) / length)[:, None])
+    half = torch.cat([(f.up).flatten(1) for f in three(c, 0 * s, ROWS_OFF)], 1)
+    assert not half.any()
 
 
 def test_only_concepts_that_are_on_fire(three):

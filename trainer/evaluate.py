@@ -30,9 +30,9 @@ TIE = 0.005  # a lead of less than half a point
 PAIRS_JUDGED, PAIR_SEEDS, WORD_SEEDS = 60, 2, 1  # of the base model alone
 
 
-def top1(drawn: Drawn, prompts, noun: str | None = None) -> float:
-    """Share of samples whose highest score is the given noun, or each prompt's own."""
-    wanted = torch.tensor([NAMES.index(noun or p.nouns[0]) for p in prompts])
+def top1(drawn: Drawn, prompts, noun: str | None = None, names=NAMES) -> float:
+    """Share of samples whose highest score is the given noun, or each prompt's own; `names` in the judge's order."""
+    wanted = torch.tensor([names.index(noun or p.nouns[0]) for p in prompts])
     return (drawn.scores.argmax(-1) == wanted[:, None]).float().mean().item()
 
 

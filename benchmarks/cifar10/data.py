@@ -54,7 +54,9 @@ def typical(pictures: torch.Tensor, labels: torch.Tensor, count: int) -> list[to
         near = (square - 2 * part @ thumbnails.T).topk(NEIGHBOURS + 1, largest=False).indices[:, 1:]
         pure.append((labels[near] == own[:, None]).float().mean(1))
     pure = torch.cat(pure)
-    return [own[pure[own].argsort(descending=True, stable=True)[:count]] for c in labels.unique() for own in [(labels == c).nonzero()[:, 0]]]
+    return [
+        own[pure[own].argsort(descending=True, stable=True)[:count]] for c in labels.unique() for own in [(labels == c).nonzero()[:, 0]]
+    ]
 
 
 def foliage(count: int, seed: int) -> torch.Tensor:

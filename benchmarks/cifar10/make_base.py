@@ -64,13 +64,14 @@ def new_parts(rng):
     from demo import base
 
     model, clip, _ = base.load()
-    unet, text_model = model.model.diffusion_model, clip.cond_stage_model.clip_l.transformer.text_model
+    unet = model.model.diffusion_model.requires_grad_(True).train().to(memory_format=torch.channels_last)
+    text_model = clip.cond_stage_model.clip_l.transformer.text_model
     text = Captions(clip.tokenizer.clip_l.tokenizer, rng)
     used = {i for t in words.TEMPLATES for c in words.CONCEPTS.values() for w in c for i in text.words(t.format(w))}
     text.fillers = [i for i in text.fillers if i not in used]
     encoder = TextEncoder(text_model.requires_grad_(True), used | {START, END})
     namer = torch.nn.Linear(base.TEXT_WIDTH, len(NAMES))
-    return clip, text, torch.nn.ModuleDict({"unet": unet.requires_grad_(True).train().to(memory_format=torch.channels_last), "text": encoder, "namer": namer})
+    return clip, text, torch.nn.ModuleDict({"unet": unet, "text": encoder, "namer": namer})
 
 
 def main():

@@ -3,6 +3,7 @@
     python dev.py bench                     hours; made of parts that are kept in out/bench, so that it goes on where it stopped
     python dev.py bench --quick             three minutes: a little of everything, into out/bench-quick
     python dev.py bench --only table curve  some of it, after the tuning: table, curve, controls, switch, hard, attacks
+    python dev.py bench --resume            from the parts behind the committed report (benchmarks/results/parts) on
     python dev.py bench --cifar10           the paper's object classes instead, into out/cifar10
 
 Writes report.json and report.md with plots and pictures. Work is done by processes of one thread each (--workers).
@@ -10,6 +11,7 @@ Writes report.json and report.md with plots and pictures. Work is done by proces
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -196,6 +198,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--cifar10", action="store_true")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--resume", action="store_true")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
@@ -206,6 +209,8 @@ def main() -> int:
     if arguments.worker:
         work(bench)
         return 0
+    if arguments.resume:
+        shutil.copytree(ROOT / "benchmarks/results/parts", folder, dirs_exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
     command = [sys.executable, __file__, *sys.argv[1:], "--worker"]
     workers = [subprocess.Popen(command, env=environment) for _ in range(arguments.workers)]

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from demo.judge import Judge
-from trainer.evaluate import top1
+from trainer.evaluate import harmonic, top1
 from unhype.checkpoint import write_atomically
 
 from . import measure, recipes
@@ -111,10 +111,8 @@ def cell(
                     "others_change_forced": measure.change(forced, base),
                 }
     every = row["acc_s"] is not None
-    row["h_o"] = measure.harmonic(row["acc_e"], row["acc_g"], row["acc_s"]) if every else None
-    row["h_c"] = measure.harmonic(row["acc_e"], None, row["acc_s"]) if every else None
-    row["h_o_probability"] = (
-        measure.harmonic(row["acc_e_probability"], row["acc_g_probability"], row["acc_s_probability"]) if every else None
-    )
-    row["h_o_share"] = row["h_o"] / measure.harmonic(0.0, 0.0, row["acc_s_base"]) if every else None
+    row["h_o"] = harmonic(row["acc_e"], row["acc_g"], row["acc_s"]) if every else None
+    row["h_c"] = harmonic(row["acc_e"], None, row["acc_s"]) if every else None
+    row["h_o_probability"] = harmonic(row["acc_e_probability"], row["acc_g_probability"], row["acc_s_probability"]) if every else None
+    row["h_o_share"] = row["h_o"] / harmonic(0.0, 0.0, row["acc_s_base"]) if every else None
     return row | vars(cost)

@@ -85,9 +85,3 @@ def probability(found: Drawn, judged: list[prompts.Judged], names=NAMES) -> floa
     scores = found.scores / found.scores.sum(-1, keepdim=True).clamp_min(1e-9)
     wanted = torch.tensor([names.index(p.nouns[0]) for p in judged])[:, None, None].expand(-1, scores.shape[1], 1)
     return scores.gather(2, wanted).mean().item()
-
-
-def harmonic(acc_e: float, acc_g: float | None, acc_s: float) -> float:
-    """H_o = 3 / (1 / (1 - Acc_e) + 1 / Acc_s + 1 / (1 - Acc_g)), without Acc_g H_c; 0 where one of them is."""
-    parts = [1 - acc_e, acc_s] + ([] if acc_g is None else [1 - acc_g])
-    return 0.0 if min(parts) <= 0 else len(parts) / sum(1 / p for p in parts)

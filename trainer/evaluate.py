@@ -44,6 +44,12 @@ def present(drawn: Drawn, prompts, which: int | str) -> torch.Tensor:
     return high & (drawn.scores.topk(2, -1).indices == index).any(-1)
 
 
+def harmonic(acc_e: float, acc_g: float | None, acc_s: float) -> float:
+    """H_o = 3 / (1 / (1 - Acc_e) + 1 / Acc_s + 1 / (1 - Acc_g)), without Acc_g H_c; 0 where one of them is."""
+    parts = [1 - acc_e, acc_s] + ([] if acc_g is None else [1 - acc_g])
+    return 0.0 if min(parts) <= 0 else len(parts) / sum(1 / p for p in parts)
+
+
 def figures(sets: dict, drawn: dict[str, Drawn], base: dict[str, Drawn], noun: str) -> dict:
     """One arm's figures and the samples behind each; others_change is the distance of the other nouns' latents from
     the base's, root mean square, as a share of the base's own."""
@@ -53,10 +59,14 @@ def figures(sets: dict, drawn: dict[str, Drawn], base: dict[str, Drawn], noun: s
     kept = torch.cat([present(Drawn(drawn["pairs"].scores[i : i + 1], None), pairs[i : i + 1], o) for i, o in enumerate(others)])
     gone = ~present(drawn["pairs"], pairs, noun)
     share = lambda mask: mask[both].float().mean().item() if both.any() else None
+    acc_e, acc_g = top1(drawn["erased"], sets["erased"], noun), top1(drawn["heldout_words"], sets["heldout_words"], noun)
+    acc_s = top1(drawn["others"], sets["others"])
     return {
-        "erased_top1": top1(drawn["erased"], sets["erased"], noun),
-        "heldout_words_top1": top1(drawn["heldout_words"], sets["heldout_words"], noun),
-        "others_top1": top1(drawn["others"], sets["others"]),
+        "erased_top1": acc_e,
+        "heldout_words_top1": acc_g,
+        "others_top1": acc_s,
+        "h_o": harmonic(acc_e, acc_g, acc_s),
+        "h_c": harmonic(acc_e, None, acc_s),
         "others_top1_base": top1(base["others"], sets["others"]),
         "others_change": (drawn["others"].latents - base["others"].latents).square().mean().sqrt().item()
         / base["others"].latents.square().mean().sqrt().item(),

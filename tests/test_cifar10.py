@@ -93,3 +93,38 @@ def test_base_round_trips(comfy, autoencoder, tmp_path):
     pictures = backbone.decode(latents)
     assert latents.shape == (1, 32, 8, 8) and pictures.shape == (1, 32, 32, 3) and 0 <= pictures.min() and pictures.max() <= 1
     assert backbone.vae.encode(pictures).shape == (1, 32, 8, 8)
+
+
+def test_the_protocol_erases_one_class_or_all(tmp_path):
+    from benchmarks.cifar10 import table
+    from trainer.concepts import retain_prompts, target_prompts
+
+    for nouns in (["ship"], list(words.CLASSES)):
+        config = table.config_for("unhype", nouns, 0, tmp_path / "x.safetensors", {"iterations": 10})
+        assert [e.name for e in config.erased()] == nouns and not set(nouns) & set(config.retain)
+        trained = {t.prompt.text for t in target_prompts(config.erased(), config.retain, 100, 0)}
+        trained |= {p.text for p in retain_prompts(config.retain, config.erased(), config.templates, [], 100, 0)}
+        sets = table.prompt_sets(nouns)
+        assert not trained & {p.text for some in sets.values() for p in some}
+        assert {p.nouns[0] for p in sets["others"]} == set(words.CLASSES) - set(nouns)
+        assert {p.words[0] for p in sets["words"]} == {w for n in nouns for w in words.CLASSES[n][1:]}
+
+
+def test_the_page_shows_what_there_is():
+    from benchmarks.cifar10.table import page
+
+    row = {"nouns": ["ship"], "method": "uce", "acc_e": 0.05, "acc_e_base": 0.9, "acc_g": 0.1, "acc_g_base": 0.8, "acc_s": 0.7}
+    row |= {"acc_s_base": 0.75, "h_o": 0.8, "h_o_share": 0.9, "train_seconds": 3.0}
+    every = row | {"nouns": list(words.CLASSES), "acc_s": None, "acc_s_base": None, "h_o": None, "h_o_share": None}
+    judge = {"test_accuracy": 0.9, "test_n": 10000.0}
+    text = page({"rows": [row, every], "judge": judge, "missing_parts": 1, "command": "c"})
+    assert "| ship | uce | 5.0 (90.0) | 10.0 (80.0) | 70.0 (75.0) | 80.0 | 90.0 | 3 s |" in text
+    assert "| all 10 | uce | 5.0 (90.0) | 10.0 (80.0) | - | - | - | 3 s |" in text and "1 rows are missing" in text
+
+
+def test_typical_pictures_are_those_whose_neighbours_are_of_their_class():
+    light, dark = torch.full((40, 32, 32, 3), 200, dtype=torch.uint8), torch.full((40, 32, 32, 3), 20, dtype=torch.uint8)
+    light[:, 0, 0, 0], dark[:, 0, 0, 0] = torch.arange(40, dtype=torch.uint8), torch.arange(40, dtype=torch.uint8)
+    pictures, labels = torch.cat([light, dark]), torch.tensor([0] * 39 + [1] + [1] * 40)
+    first, second = data.typical(pictures, labels, 20)
+    assert len(first) == len(second) == 20 and set(first.tolist()) < set(range(39)) and set(second.tolist()) < set(range(40, 80))

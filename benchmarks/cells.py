@@ -52,11 +52,11 @@ def read(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def base_drawn(backbone, judge: Judge, judged: list, seeds: int, folder: Path) -> measure.Drawn:
+def base_drawn(backbone, judge: Judge, judged: list, seeds: int, folder: Path, cfg: float) -> measure.Drawn:
     """The base model's own pictures of prompts, kept in a file: every cell with the same prompts shares them."""
     path = folder / "base" / f"{key_of([p.text for p in judged], seeds)}.safetensors"
     if not path.exists():
-        write_atomically(measure.draw(backbone, judge, backbone.model, judged, seeds)._asdict(), path, {})
+        write_atomically(measure.draw(backbone, judge, backbone.model, judged, seeds, cfg=cfg)._asdict(), path, {})
     return measure.Drawn(**load_file(path))
 
 
@@ -91,8 +91,8 @@ def cell(
             row |= {short: None, f"{short}_base": None, f"{short}_probability": None}
             continue
         seeds = scale.other_seeds if key == "others" else max(1, -(-scale.erased // len(judged)))
-        base = base_drawn(backbone, judge, judged, seeds, folder)
-        found = measure.with_method(backbone, judge, method, judged, seeds, base)
+        base = base_drawn(backbone, judge, judged, seeds, folder, protocol.cfg)
+        found = measure.with_method(backbone, judge, method, judged, seeds, base, protocol.cfg)
         row |= {
             short: top1(found, judged, names=protocol.names),
             f"{short}_base": top1(base, judged, names=protocol.names),
@@ -105,7 +105,7 @@ def cell(
         if key == "others":
             row["others_change"] = measure.change(found, base)
             if method.forced is not None and len(nouns) > 1:
-                forced = measure.draw(backbone, judge, method.forced, judged, seeds)
+                forced = measure.draw(backbone, judge, method.forced, judged, seeds, cfg=protocol.cfg)
                 row |= {
                     "acc_s_forced": top1(forced, judged, names=protocol.names),
                     "others_change_forced": measure.change(forced, base),

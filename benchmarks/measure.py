@@ -33,6 +33,7 @@ class Protocol:
     names: list[str]  # what the judge tells apart, in its order
     prompt_sets: Callable  # nouns -> erased, words, others: lists of Judged
     configure: Callable  # (method, nouns, seed, out, settings) -> Config
+    cfg: float = CFG
 
 
 class Drawn(NamedTuple):
@@ -43,7 +44,7 @@ class Drawn(NamedTuple):
 
 
 @torch.inference_mode()
-def draw(backbone: Backbone, judge: Judge, model, judged: list, seeds: int, chosen: list[int] | None = None) -> Drawn:
+def draw(backbone: Backbone, judge: Judge, model, judged: list, seeds: int, chosen: list[int] | None = None, cfg: float = CFG) -> Drawn:
     """A MODEL's pictures of the chosen prompts (all).
 
     The noise depends on a prompt's number and the seed only, so that every method starts from the same.
@@ -56,21 +57,21 @@ def draw(backbone: Backbone, judge: Judge, model, judged: list, seeds: int, chos
         part = every[start : start + BATCH]
         noise = torch.stack([backbone.noise(SIZE, FIRST_SEED + 1000 * s + i) for i, s in part])
         rows = text.rows([i for i, _ in part]).conditioning()
-        latents = backbone.sample(rows, empty.repeated(len(part)).conditioning(), SIZE, FIRST_SEED, STEPS, CFG, model, noise=noise)
+        latents = backbone.sample(rows, empty.repeated(len(part)).conditioning(), SIZE, FIRST_SEED, STEPS, cfg, model, noise=noise)
         drawn = backbone.decode(latents)
         scores.append(judge.scores(drawn))
         pictures.append((drawn.clamp(0, 1) * 255).round().to(torch.uint8))
     return Drawn(*(torch.cat(parts).unflatten(0, (len(chosen), seeds)) for parts in (scores, pictures)))
 
 
-def with_method(backbone, judge, method: Method, judged: list, seeds: int, base: Drawn) -> Drawn:
+def with_method(backbone, judge, method: Method, judged: list, seeds: int, base: Drawn, cfg: float = CFG) -> Drawn:
     """Pictures with a method; where its switch is off they are the base's own, to the bit, and are not drawn again."""
     if method.network is None:
-        return draw(backbone, judge, method.model, judged, seeds)
+        return draw(backbone, judge, method.model, judged, seeds, cfg=cfg)
     fires = method.network.fires(backbone.encode([p.text for p in judged]).condition()).nonzero().flatten().tolist()
     found = Drawn(base.scores.clone(), base.pictures.clone())
     if fires:
-        drawn = draw(backbone, judge, method.model, judged, seeds, fires)
+        drawn = draw(backbone, judge, method.model, judged, seeds, fires, cfg)
         found.scores[fires], found.pictures[fires] = drawn.scores, drawn.pictures
     return found
 

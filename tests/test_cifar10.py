@@ -128,3 +128,18 @@ def test_typical_pictures_are_those_whose_neighbours_are_of_their_class():
     pictures, labels = torch.cat([light, dark]), torch.tensor([0] * 39 + [1] + [1] * 40)
     first, second = data.typical(pictures, labels, 20)
     assert len(first) == len(second) == 20 and set(first.tolist()) < set(range(39)) and set(second.tolist()) < set(range(40, 80))
+
+
+def test_the_committed_base_draws_what_the_committed_judge_names(comfy):
+    from safetensors import safe_open
+
+    from benchmarks import measure
+    from benchmarks.cifar10.table import JUDGE, PROTOCOL, Cifar10
+    from trainer.evaluate import top1
+
+    with safe_open(JUDGE, framework="pt") as file:
+        assert float(file.metadata()["test_accuracy"]) > 0.9
+    backbone, judge = Cifar10(JUDGE.parent).tools()
+    asked = [p for name in words.CLASSES for p in prompts.class_prompts(name)[:2]]
+    drawn = measure.draw(backbone, judge, backbone.model, asked, 1, cfg=PROTOCOL.cfg)
+    assert drawn.pictures.shape == (20, 1, 32, 32, 3) and top1(drawn, asked, names=PROTOCOL.names) > 0.8

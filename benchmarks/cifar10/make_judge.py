@@ -45,7 +45,7 @@ def accuracy(judge, pictures, labels):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", type=Path, default=ROOT / "out/cifar10")
-    p.add_argument("--epochs", type=int, default=8)
+    p.add_argument("--epochs", type=int, default=10)
     args = p.parse_args()
     torch.manual_seed(SEED)
     generator = torch.Generator().manual_seed(SEED)

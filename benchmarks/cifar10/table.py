@@ -52,7 +52,7 @@ def prompt_sets(nouns: list[str]) -> dict[str, list]:
     }
 
 
-PROTOCOL = measure.Protocol("cifar10", NAMES, prompt_sets, config_for)
+PROTOCOL = measure.Protocol("cifar10", NAMES, prompt_sets, config_for, cfg=5.0)
 
 
 class Cifar10:

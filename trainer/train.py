@@ -38,6 +38,7 @@ from unhype.layers import family_of, layer_table
 
 WARMUP, DECAY = 0.05, 0.4  # shares of the iterations in which the learning rate rises, and falls to zero
 CLIP = 1.0  # gradient norm
+TOGETHER = 256  # prompts measured at a time
 HELD_OUT = 5  # every fifth prompt of a kind goes to the switch's calibration instead of its fit
 
 
@@ -102,12 +103,14 @@ def fit_switch(config: Config, network: Hypernetwork, data: Data) -> list[dict]:
 
 @torch.no_grad()
 def usual_length(network: Hypernetwork, data: Data) -> torch.Tensor:
-    """Of every concept the median length of the adapters of the target prompts that name it alone, at s = S: (K,)."""
-    device = network.least.device
+    """Of every concept the median length of the adapters of the prompts that name it alone, at s = S: (K,)."""
+    device, condition = network.least.device, data.target_conditions[0]
+    length = [
+        network.squared_change(condition.rows(rows).to(device), torch.full((len(rows),), float(network.shape.steps), device=device)).sqrt()
+        for rows in torch.arange(len(data.named)).split(TOGETHER)
+    ]
     alone = data.named & (data.named.sum(1, keepdim=True) == 1)
-    s = torch.full((len(alone),), float(network.shape.steps), device=device)
-    length = network.squared_change(data.target_conditions[0].to(device), s).sqrt().cpu()
-    return torch.stack([length[rows].median() for rows in alone.T]).to(device)
+    return torch.stack([torch.cat(length)[rows.to(device)].median() for rows in alone.T])
 
 
 def rate(config: Config, iteration: int) -> float:

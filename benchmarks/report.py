@@ -113,14 +113,16 @@ def standing(rows: list[dict]) -> list[str]:
         ahead = [m for m, h in found.items() if h > own + TIE]
         ties = [m for m, h in found.items() if abs(h - own) <= TIE]
         behind = [f"{m} by {100 * (own - h):.1f}" for m, h in found.items() if h < own - TIE]
-        says = f"**{k} erased.** unhype ({percent(own)}) is ahead of {', '.join(behind) or 'none'} points of H_o."
+        says = f"**{k} erased.** unhype has an H_o of {percent(own)}."
+        if behind:
+            says += f" It is ahead, in points, of {', '.join(behind)}."
         if ahead:
             says += f" Ahead of it: {', '.join(f'{m} ({percent(found[m])})' for m in ahead)}."
         if ties:
             moves = ", ".join(f"{m} by {moved(m)} %" for m in ties)
             says += (
-                f" It ties with {', '.join(ties)}: with all of them the judge names everything as it should. Apart they are told by "
-                f"how far the other nouns' pictures move: unhype by {moved('unhype')} %, {moves}."
+                f" It ties with {', '.join(ties)}: the judge marks them alike. What tells them apart is how far the other nouns' "
+                f"pictures move: with unhype by {moved('unhype')} %, with {moves}."
             )
         texts.append(says + "\n")
     return texts
@@ -133,6 +135,7 @@ def table(header: list[str], lines: list[list]) -> str:
 def page(report: dict) -> str:
     """report.md."""
     text = [f"# Erasers compared on the demo base\n\nMade by `{report['command']}`. Figures in percent.\n"]
+    text.append("On the paper's own classes: [cifar10.md](cifar10.md).\n")
     if report["missing_parts"]:
         text.append(f"**Not finished: {report['missing_parts']} parts are missing.** The same command goes on.\n")
     reached = lambda b: "reached" if b["reached"] else "**short**"
@@ -243,7 +246,7 @@ def plots(report: dict, folder: Path) -> None:
 
 
 def write(bench, folder: Path) -> dict:
-    """Write report.json, report.md and the plots from the parts that are there."""
+    """Write report.json (with the rows of bench --cifar10 where it has run), report.md and the plots from the parts that are there."""
     report = collect(bench)
     report |= {
         "bars": bars(report),
@@ -253,8 +256,11 @@ def write(bench, folder: Path) -> dict:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
-    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     (folder / MD).write_text(page(report), encoding="utf-8")
     plots(report, folder)
+    # Last, since all of the above is of the demo base.
+    cifar10 = folder.with_name("cifar10") / "cifar10.json"
+    report["rows"] += read(cifar10)["rows"] if cifar10.exists() else []
+    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(f"{folder / MD}: {sum(b['reached'] for b in report['bars'])} of {len(report['bars'])} bars reached")
     return report

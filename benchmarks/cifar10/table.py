@@ -2,7 +2,8 @@
 
     python dev.py bench --cifar10
 
-Parts are kept in out/cifar10, as those of the other comparison are in out/bench; writes cifar10.json and cifar10.md.
+Parts are kept in out/cifar10, as those of the other comparison are in out/bench; writes cifar10.json and cifar10.md,
+and the other comparison's report.json takes the rows over.
 """
 
 import json

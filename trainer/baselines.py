@@ -135,18 +135,19 @@ def uce(
 
     UCE (Gandikota et al. 2024, arXiv 2308.14761). c and c* are the aligned states of a target prompt and its mapped
     one; kept are all states of the retain prompts. Both reach `padding` states past the end token, all of them as in the
-    authors' code: SD 1.x attends to the padding, whose states carry the prompt's meaning. Sums are means, per concept and
-    over the kept states, so that the number of prompts is no hidden scale.
+    authors' code: SD 1.x attends to the padding, whose states carry the prompt's meaning. Sums are means, over concepts and
+    each one's states and over the kept states, so that neither the number of prompts nor of concepts is a hidden scale.
     """
     targets = [t for t in targets if not t.off]
     here, there = [t.prompt.text for t in targets], [t.mapped for t in targets]
     states, mapped, kept = (backbone.encode(texts).tokens.cpu() for texts in (here, there, [p.text for p in retain]))
     spans = [aligned(token_ids(backbone, a), token_ids(backbone, b), padding, states.shape[1]) for a, b in zip(here, there)]
-    erased, wanted = [], []
-    for concept in sorted({t.concept for t in targets}):
+    erased, wanted, concepts = [], [], sorted({t.concept for t in targets})
+    for concept in concepts:
         rows = [i for i, t in enumerate(targets) if t.concept == concept]
         c, c_star = torch.cat([states[i, spans[i][0]] for i in rows]), torch.cat([mapped[i, spans[i][1]] for i in rows])
-        erased.append(c / len(c) ** 0.5), wanted.append(c_star / len(c) ** 0.5)
+        share = (len(concepts) * len(c)) ** -0.5
+        erased.append(share * c), wanted.append(share * c_star)
     kept = torch.cat([k[: len(token_ids(backbone, p.text)) + padding] for k, p in zip(kept, retain)])
     pairs = torch.cat(erased), torch.cat(wanted)
     layers = own_layers(backbone, KEY_VALUE)

@@ -143,7 +143,7 @@ def test_each_version_holds_its_own_tensors(file):
     refused(file, "tensor concept", "does not have")
     rewrite(file, {**old, "trunk.0.weight": tensors["trunk.0.weight"]}, format_version=1)
     refused(file, "trunk.0.weight", "shape")
-    rewrite(file, {**old, "concept": tensors["concept"]})
+    rewrite(file, {**old, "concept": tensors["concept"], "least": tensors["least"]})
     refused(file, "trunk.0.weight", "shape")
     rewrite(file, {k: v for k, v in tensors.items() if k != "concept"})
     refused(file, "tensor concept", "missing")

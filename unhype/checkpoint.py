@@ -248,7 +248,7 @@ def parse_description(path: Path, meta: dict) -> tuple[Shape, str, list[Concept]
 
 def check_tensors(path: Path, found: dict, expected: dict[str, tuple]) -> None:
     """Raise CheckpointError unless the file's tensors are exactly the expected ones, by name and shape."""
-    for name in expected.keys() | found.keys():
+    for name in sorted(expected.keys() | found.keys()):
         if name not in found:
             raise CheckpointError(f"{path}: tensor {name} is missing. The file is damaged: download it again")
         if name not in expected:

@@ -72,8 +72,8 @@ class Bench:
             return [(m, ["cat"], 0) for m in ("unhype", "lora-esd", "lora-switched", "uce")], []
         sizes = [FOUR, TWELVE, *([n] for n in SINGLE)]
         trained, others = ("lora-esd", "lora-switched", "esd-full"), ("unhype-trajectory", "unhype-authors")
-        core = [(m, nouns, 0) for m in ("unhype", "uce") for nouns in sizes] + [(m, FOUR, 0) for m in (*trained, "lora-stack")]
-        rest = [(m, TWELVE, 0) for m in trained] + [(m, nouns, 0) for nouns in (FOUR, TWELVE) for m in others]
+        core = [(m, nouns, 0) for m in ("unhype", "uce") for nouns in sizes] + [(m, FOUR, 0) for m in (*trained, "lora-stack", *others)]
+        rest = [(m, TWELVE, 0) for m in (*trained, *others)]
         rest += [(m, [n], 0) for m in trained for n in SINGLE] + [("lora-stack", TWELVE, 0)]
         rest += [(m, FOUR, s) for m in ("unhype", "uce", *trained, "lora-stack") for s in SEEDS[1:]]
         rest += [(m, [n], 0) for m in others for n in SINGLE] + [(m, FOUR, s) for m in others for s in SEEDS[1:]]

@@ -74,7 +74,7 @@ class Cifar10:
         return backbone, load_judge(JUDGE)
 
     def jobs(self):
-        return [self.job(name, nouns) for nouns in (*([n] for n in SINGLE), list(words.CLASSES)) for name in METHODS]
+        return [self.job(name, nouns) for name in METHODS for nouns in (*([n] for n in SINGLE), list(words.CLASSES))]
 
     def job(self, name: str, nouns: list[str]):
         path = cell_path(self.folder, name, nouns, 0, self.settings[name], SCALE)

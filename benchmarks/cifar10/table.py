@@ -114,7 +114,7 @@ def page(report: dict) -> str:
             percent(r["h_o_share"]),
             f"{r['train_seconds']:.0f} s",
         ]
-        for r in report["rows"]
+        for r in sorted(report["rows"], key=lambda r: (len(r["nouns"]), r["nouns"]))
     ]
     header = ["erased", "method", "Acc_e", "Acc_g", "Acc_s", "H_o", "share of a perfect eraser's", "training"]
     return "\n".join([*text, table(header, lines)])

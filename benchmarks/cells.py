@@ -94,8 +94,8 @@ def cell(
         base = base_drawn(backbone, judge, judged, seeds, folder, protocol.cfg)
         found = measure.with_method(backbone, judge, method, judged, seeds, base, protocol.cfg)
         row |= {
-            short: top1(found, judged, names=protocol.names),
-            f"{short}_base": top1(base, judged, names=protocol.names),
+            short: top1(found, judged, names=protocol.names, least=protocol.least),
+            f"{short}_base": top1(base, judged, names=protocol.names, least=protocol.least),
             f"{short}_probability": measure.probability(found, judged, protocol.names),
         }
         row["n"][short] = found.scores[..., 0].numel()
@@ -107,7 +107,7 @@ def cell(
             if method.forced is not None and len(nouns) > 1:
                 forced = measure.draw(backbone, judge, method.forced, judged, seeds, cfg=protocol.cfg)
                 row |= {
-                    "acc_s_forced": top1(forced, judged, names=protocol.names),
+                    "acc_s_forced": top1(forced, judged, names=protocol.names, least=protocol.least),
                     "others_change_forced": measure.change(forced, base),
                 }
     every = row["acc_s"] is not None

@@ -34,6 +34,7 @@ class Protocol:
     prompt_sets: Callable  # nouns -> erased, words, others: lists of Judged
     configure: Callable  # (method, nouns, seed, out, settings) -> Config
     cfg: float = CFG
+    least: float = 0.0  # score below which the judge names nothing
 
 
 class Drawn(NamedTuple):

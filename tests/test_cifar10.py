@@ -143,3 +143,15 @@ def test_the_committed_base_draws_what_the_committed_judge_names(comfy):
     asked = [p for name in words.CLASSES for p in prompts.class_prompts(name)[:2]]
     drawn = measure.draw(backbone, judge, backbone.model, asked, 1, cfg=PROTOCOL.cfg)
     assert drawn.pictures.shape == (20, 1, 32, 32, 3) and top1(drawn, asked, names=PROTOCOL.names) > 0.8
+
+
+def test_an_undecided_judge_names_nothing():
+    from types import SimpleNamespace
+
+    from trainer.evaluate import top1
+
+    scores = torch.full((2, 1, len(NAMES)), 0.02)
+    scores[0, 0, NAMES.index("ship")], scores[1, 0, NAMES.index("ship")] = 0.12, 0.9
+    asked = prompts.class_prompts("ship")[:2]
+    drawn = SimpleNamespace(scores=scores)
+    assert top1(drawn, asked, names=NAMES) == 1.0 and top1(drawn, asked, names=NAMES, least=0.5) == 0.5

@@ -30,10 +30,14 @@ TIE = 0.005  # a lead of less than half a point
 PAIRS_JUDGED, PAIR_SEEDS, WORD_SEEDS = 60, 2, 1  # of the base model alone
 
 
-def top1(drawn: Drawn, prompts, noun: str | None = None, names=NAMES) -> float:
-    """Share of samples whose highest score is the given noun, or each prompt's own; `names` in the judge's order."""
+def top1(drawn: Drawn, prompts, noun: str | None = None, names=NAMES, least: float = 0.0) -> float:
+    """Share of samples whose highest score, of at least `least`, is the given noun, or each prompt's own.
+
+    `names` are the nouns in the judge's order.
+    """
     wanted = torch.tensor([names.index(noun or p.nouns[0]) for p in prompts])
-    return (drawn.scores.argmax(-1) == wanted[:, None]).float().mean().item()
+    best, place = drawn.scores.max(-1)
+    return ((place == wanted[:, None]) & (best >= least)).float().mean().item()
 
 
 def present(drawn: Drawn, prompts, which: int | str) -> torch.Tensor:

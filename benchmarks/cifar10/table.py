@@ -53,7 +53,8 @@ def prompt_sets(nouns: list[str]) -> dict[str, list]:
     }
 
 
-PROTOCOL = measure.Protocol("cifar10", NAMES, prompt_sets, config_for, cfg=5.0)
+# The judge was taught to be undecided, 0.1 for each class, on pictures that show none: its highest score says nothing then.
+PROTOCOL = measure.Protocol("cifar10", NAMES, prompt_sets, config_for, cfg=5.0, least=0.5)
 
 
 class Cifar10:
@@ -100,7 +101,9 @@ def page(report: dict) -> str:
         "Figures in percent; accuracies are top-1, in brackets the base's own.\n",
         "The base is small and was trained on a CPU, from the demo base on, on 400 typical pictures of each class "
         "(benchmarks/cifar10/make_base.py). The judge was trained on the real training pictures and names "
-        f"{percent(report['judge']['test_accuracy'])} of the {report['judge']['test_n']:.0f} test pictures rightly.\n",
+        f"{percent(report['judge']['test_accuracy'])} of the {report['judge']['test_n']:.0f} test pictures rightly. "
+        f"It counts as naming a class at {PROTOCOL.least} or more: it was taught to be undecided where none is shown, and by its "
+        "bare first place (about 0.12) even the base's own foliage would be a ship.\n",
     ]
     if report["missing_parts"]:
         text.append(f"**Not finished: {report['missing_parts']} rows are missing.** The same command goes on.\n")

@@ -100,6 +100,7 @@ def test_the_protocol_erases_one_class_or_all(tmp_path):
     from trainer.concepts import retain_prompts, target_prompts
 
     for nouns in (["ship"], list(words.CLASSES)):
+        assert table.config_for("uce", nouns, 0, tmp_path / "x.safetensors", {}).iterations > 0
         config = table.config_for("unhype", nouns, 0, tmp_path / "x.safetensors", {"iterations": 10})
         assert [e.name for e in config.erased()] == nouns and not set(nouns) & set(config.retain)
         trained = {t.prompt.text for t in target_prompts(config.erased(), config.retain, 100, 0)}

@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 BASE, JUDGE = HERE / "cifar10-sd.safetensors", HERE / "judge.safetensors"
 SINGLE, METHODS = ("airplane", "ship", "bird"), ("unhype", "uce", "lora-esd")
 SCALE = Scale(erased=64, other_seeds=2)
-SAME = ("size", "sampling_steps", "cfg", "kept_steps", "pictures", "rank", "hidden", "preview_every")
+SAME = ("iterations", "size", "sampling_steps", "cfg", "kept_steps", "pictures", "rank", "hidden", "preview_every")
 
 
 def config_for(method: str, nouns: list[str], seed: int, out: Path, settings: dict) -> Config:

@@ -20,6 +20,8 @@ def comfy():
 
     folder = find_comfy(None)
     start_comfy(folder)
+    import nodes  # noqa: F401  the host's, before a script that is imported puts this repository and its nodes/ first
+
     return folder
 
 

@@ -82,20 +82,37 @@ def new_vae(autoencoder: PatchBasis) -> comfy.sd.VAE:
     return vae
 
 
+def read(weights: Path) -> dict[str, torch.Tensor]:
+    return {name: t.float() for name, t in comfy.utils.load_torch_file(str(weights), safe_load=True).items()}
+
+
+def part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """The tensors of one part of a base's file, under their own names."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def load_text(transformer, tensors: dict[str, torch.Tensor]) -> None:
+    """A base's CLIP text weights into ComfyUI's CLIPTextModel, its projection the identity."""
+    transformer.text_model.load_state_dict(part(tensors, "text."))
+    torch.nn.init.eye_(transformer.text_projection.weight)
+
+
+def patcher(model: comfy.model_base.BaseModel) -> comfy.model_patcher.ModelPatcher:
+    """A MODEL as ComfyUI's loaders make it."""
+    management = comfy.model_management
+    return comfy.model_patcher.ModelPatcher(
+        model, load_device=management.get_torch_device(), offload_device=management.unet_offload_device()
+    )
+
+
 def load(
     weights: Path = WEIGHTS, autoencoder: PatchBasis | None = None
 ) -> tuple[comfy.model_patcher.ModelPatcher, comfy.sd.CLIP, comfy.sd.VAE]:
     """MODEL, CLIP and VAE of the demo base, from one file of about 36 MB; with another autoencoder, of a base made alike."""
-    tensors = comfy.utils.load_torch_file(str(weights), safe_load=True)
-    part = lambda prefix: {k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)}
+    tensors = read(weights)
     unet, clip, autoencoder = new_unet(), new_clip(), autoencoder or Autoencoder()
-    unet.diffusion_model.load_state_dict(part("unet."))
-    text = clip.cond_stage_model.clip_l.transformer
-    text.text_model.load_state_dict(part("text."))
-    torch.nn.init.eye_(text.text_projection.weight)
-    autoencoder.load_state_dict(part("vae."))
+    unet.diffusion_model.load_state_dict(part(tensors, "unet."))
+    load_text(clip.cond_stage_model.clip_l.transformer, tensors)
+    autoencoder.load_state_dict(part(tensors, "vae."))
     unet.requires_grad_(False), clip.cond_stage_model.requires_grad_(False)
-    model = comfy.model_patcher.ModelPatcher(
-        unet, load_device=comfy.model_management.get_torch_device(), offload_device=comfy.model_management.unet_offload_device()
-    )
-    return model, clip, new_vae(autoencoder)
+    return patcher(unet), clip, new_vae(autoencoder)

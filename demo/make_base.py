@@ -51,13 +51,13 @@ def initialise(module):
             torch.nn.init.ones_(m.weight), torch.nn.init.zeros_(m.bias)
 
 
-class Data:
-    """Batches of (latents, token ids, labels), every cell encoded once."""
+class Cells:
+    """Latents of no, one or two nouns with a caption, every cell encoded once."""
 
-    def __init__(self, sheet, autoencoder, text, rng):
-        self.text, self.rng = text, rng
-        self.nouns = list(captions.NOUNS)
-        self.backgrounds = list(captions.BACKGROUNDS)
+    def __init__(self, sheet, autoencoder, rng):
+        self.rng = rng
+        self.nouns, self.backgrounds = list(captions.NOUNS), list(captions.BACKGROUNDS)
+        self.labels = len(self.nouns) + len(captions.STYLES) + len(self.backgrounds)
         encode = lambda images: autoencoder.encode(torch.tensor(np.stack(images)).permute(0, 3, 1, 2) * 2 - 1)
         self.cells = {
             (n, s, b): encode([pictures.on_background(c, b) for c in sheet[n, s]])
@@ -67,31 +67,41 @@ class Data:
         }
         self.empty = {b: encode([pictures.on_background(None, b)]) for b in self.backgrounds}
 
+    def draw(self, count: int) -> tuple[torch.Tensor, str, torch.Tensor]:
+        """Latents (C, H, W) of `count` nouns, a caption of them, and which nouns, style and background they are."""
+        rng = self.rng
+        style, background = rng.choice(captions.STYLES), rng.choice(self.backgrounds)
+        nouns = rng.choice(self.nouns, count, replace=False).tolist()
+        label = torch.zeros(self.labels)
+        label[len(self.nouns) + captions.STYLES.index(style)] = 1
+        label[len(self.nouns) + len(captions.STYLES) + self.backgrounds.index(background)] = 1
+        for n in nouns:
+            label[self.nouns.index(n)] = 1
+        drawn = [self.cells[n, style, background][rng.integers(VARIANTS)] for n in nouns] or [self.empty[background][0]]
+        words = [rng.choice(captions.NOUNS[n][1]) for n in nouns]
+        text = captions.caption(rng.choice(captions.TEMPLATES), style, background, *words, joint=rng.choice(captions.JOINTS))
+        return torch.cat(drawn, -1), text, label
+
+
+class Data:
+    """Batches of (latents, token ids, labels)."""
+
+    def __init__(self, cells: Cells, text, rng):
+        self.cells, self.text, self.rng = cells, text, rng
+
     def batch(self):
         rng, pair = self.rng, self.rng.random() < PAIR_STEPS
         two_chunks = rng.random() < TWO_CHUNKS
         latents, ids, labels = [], [], []
         for _ in range(BATCH // 2 if pair else BATCH):
-            style, background = rng.choice(captions.STYLES), rng.choice(self.backgrounds)
-            nouns = rng.choice(self.nouns, 1 + pair, replace=False).tolist()
-            label = torch.zeros(len(self.nouns) + len(captions.STYLES) + len(self.backgrounds))
-            label[len(self.nouns) + captions.STYLES.index(style)] = 1
-            label[len(self.nouns) + len(captions.STYLES) + self.backgrounds.index(background)] = 1
-            if not pair and rng.random() < NOTHING_ROWS:
-                nouns, drawn = [], [self.empty[background][0]]
-            else:
-                drawn = [self.cells[n, style, background][rng.integers(VARIANTS)] for n in nouns]
-            for n in nouns:
-                label[self.nouns.index(n)] = 1
-            words = [rng.choice(captions.NOUNS[n][1]) for n in nouns]
-            text = captions.caption(rng.choice(captions.TEMPLATES), style, background, *words, joint=rng.choice(captions.JOINTS))
+            drawn, text, label = self.cells.draw(0 if not pair and rng.random() < NOTHING_ROWS else 1 + pair)
             if rng.random() < NO_CAPTION:
                 text = ""
             row = self.text.row(text)
             if two_chunks:
                 other = self.text.chunk(self.text.filler(20, 70))
                 row = row + other if rng.random() < 0.5 else other + row
-            latents.append(torch.cat(drawn, -1))
+            latents.append(drawn)
             ids.append(row)
             labels.append(label if text else label * torch.nan)
         return torch.stack(latents), torch.tensor(ids), torch.stack(labels)
@@ -151,9 +161,9 @@ def main():
     }
     used |= set(text.words(captions.NOTHING + " " + captions.NOTHING + ","))
     encoder = TextEncoder(text_model.requires_grad_(True), used)
-    data = Data(sheet, autoencoder, text, rng)
+    data = Data(Cells(sheet, autoencoder, rng), text, rng)
     unet.requires_grad_(True).train()
-    namer = torch.nn.Linear(base.TEXT_WIDTH, len(captions.NOUNS) + len(captions.STYLES) + len(captions.BACKGROUNDS))
+    namer = torch.nn.Linear(base.TEXT_WIDTH, data.cells.labels)
     trained = torch.nn.ModuleDict({"unet": unet, "text": encoder, "namer": namer})
     parameters = [q for q in trained.parameters() if q.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)

@@ -67,6 +67,17 @@ def declare_torchvision_operators() -> None:
         _kept_alive.append(library)
 
 
+def allow_gradients(module: torch.nn.Module) -> None:
+    """Let gradients through blocks that add to their input in place after a norm has read it (Flux, T5)."""
+
+    def apart(_, args):
+        return tuple(a.clone() if torch.is_grad_enabled() and a.requires_grad else a for a in args)
+
+    for m in module.modules():
+        if "LayerNorm" in type(m).__name__:
+            m.register_forward_pre_hook(apart)
+
+
 @dataclass
 class Text:
     """Prompts encoded: what the denoiser attends to, and what the hypernetwork reads."""

@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from demo import captions, pictures
+from demo import pictures
 from demo.make_base import NO_CAPTION, NOTHING_ROWS, VARIANTS, Cells, load_state, save_state
 from demo.make_text import END, FILLER, Captions
 
@@ -126,6 +126,7 @@ def main():
 
     flux_math.optimized_attention = attention_pytorch  # on a CPU ComfyUI takes another one, of twice the time
     args.out.mkdir(parents=True, exist_ok=True)
+    torch.set_flush_denormal(True)
     torch.manual_seed(SEED)
     rng = np.random.default_rng(SEED)
     sheet = pictures.cells(pictures.load_drawings(args.out / "packages"), VARIANTS, SEED)

@@ -93,6 +93,29 @@ def test_a_half_precision_model_keeps_its_type(model):
     assert y.dtype == torch.bfloat16 and torch.equal(y, exact)
 
 
+@pytest.mark.parametrize("rows", [[0, 1, 2], [2, 0]])
+@pytest.mark.parametrize("start", [0, 1, 3])
+def test_of_a_fused_layer_only_some_columns_change(rows, start):
+    torch.manual_seed(0)
+    fused, x = nn.Linear(6, 7).requires_grad_(False), torch.randn(3, 5, 6)
+    layer = Layer("0", 6, 4, start)
+    factors = Factors(torch.randn(len(rows), 2, 6), torch.randn(len(rows), 4, 2))
+    plain = fused(x)
+    with adapter(nn.ModuleList([fused]), [Term(torch.tensor(rows), (layer,), [factors])], 3):
+        y = fused(x)
+    own = slice(start, start + 4)
+    outside = torch.ones(7, dtype=torch.bool)
+    outside[own] = False
+    assert torch.equal(y[..., outside], plain[..., outside])
+    for n in range(3):
+        weight = fused.weight.clone()
+        if n in rows:
+            weight[own] += factors.up[rows.index(n)] @ factors.down[rows.index(n)]
+            torch.testing.assert_close(y[n], x[n] @ weight.T + fused.bias)
+        else:
+            assert torch.equal(y[n], plain[n])
+
+
 def hooks(model):
     return [h for m in model.modules() for h in m._forward_hooks]
 

@@ -1,5 +1,6 @@
 """The eraser file: a round trip, a refusal for every kind of wrong file, and whole writes or none."""
 
+import dataclasses
 import errno
 import hashlib
 import json
@@ -90,6 +91,31 @@ def version_2(path) -> dict:
     return tensors
 
 
+def version_3(path) -> None:
+    """The file as version 3 wrote it, which knew neither a bottleneck nor fused layers."""
+    shape = some_eraser().describe()["shape"]
+    del shape["bottleneck"]
+    for layer in shape["layers"]:
+        del layer["start"]
+    rewrite(path, format_version=3, shape=shape)
+
+
+def test_a_file_of_version_3_has_no_bottleneck_and_whole_layers(file):
+    version_3(file)
+    eraser = load_eraser(file)
+    assert eraser.network.shape == SHAPE and SHAPE.bottleneck == 0 and {n.start for n in SHAPE.layers} == {0}
+
+
+def test_a_bottleneck_and_fused_layers_come_back(tmp_path):
+    layers = (LAYERS[0], dataclasses.replace(LAYERS[1], start=8))
+    eraser = dataclasses.replace(some_eraser(), network=Hypernetwork(dataclasses.replace(SHAPE, layers=layers, bottleneck=3)))
+    save_eraser(eraser, tmp_path / "cat.safetensors")
+    back = load_eraser(tmp_path / "cat.safetensors").network
+    assert back.shape == eraser.network.shape and back.shape.layers[1].start == 8
+    for name, tensor in eraser.network.state_dict().items():
+        torch.testing.assert_close(back.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
+
+
 def version_1(path) -> dict:
     """The file as version 1 wrote it, without the tensor "concept" and what reads the firing state as well; its tensors."""
     tensors = version_2(path)
@@ -102,7 +128,7 @@ def version_1(path) -> dict:
 def test_a_file_of_version_2_has_no_least_length(file):
     tensors = version_2(file)
     eraser = load_eraser(file)
-    assert torch.equal(eraser.network.least, torch.zeros(2)) and eraser.describe()["format_version"] == 3
+    assert torch.equal(eraser.network.least, torch.zeros(2)) and eraser.describe()["format_version"] == 4
     state = eraser.network.state_dict()
     assert state.keys() == tensors.keys() | {"least"} and all(torch.equal(state[k], v.float()) for k, v in tensors.items())
 
@@ -115,10 +141,10 @@ def test_a_file_of_version_1_has_zeros_where_it_says_nothing(file):
     state = eraser.network.state_dict()
     state["trunk.0.weight"] = state["trunk.0.weight"][:, : -SHAPE.token_dim]
     assert state.keys() == tensors.keys() | {"concept", "least"} and all(torch.equal(state[k], v.float()) for k, v in tensors.items())
-    assert eraser.describe()["format_version"] == 3 and eraser.concepts == some_eraser().concepts
+    assert eraser.describe()["format_version"] == 4 and eraser.concepts == some_eraser().concepts
 
 
-@pytest.mark.parametrize("older", [version_1, version_2])
+@pytest.mark.parametrize("older", [version_1, version_2, version_3])
 def test_a_file_of_an_older_version_is_saved_again_as_this_one(file, older):
     older(file)
     before = load_eraser(file)
@@ -200,7 +226,7 @@ def test_a_truncated_file_is_refused(file, where):
 @pytest.mark.parametrize(
     "changes, says",
     [
-        ({"format_version": 4}, ("format_version is 4", "up to 3", "Update")),
+        ({"format_version": 5}, ("format_version is 5", "up to 4", "Update")),
         ({"condition_version": 7}, ("condition_version is 7", "up to 1", "Update")),
         ({"format_version": "1"}, ("format_version is '1'", "whole number")),
         ({"format_version": True}, ("format_version is True", "whole number")),
@@ -215,6 +241,10 @@ def test_a_truncated_file_is_refused(file, where):
         ({"shape": {}}, ("incomplete", "layers")),
         ({"shape": with_shape(colour=3)}, ("incomplete", "colour")),
         ({"shape": with_shape(layers=[])}, ("0 layers",)),
+        ({"shape": with_shape(bottleneck=-1)}, ("bottleneck is -1", "from 0")),
+        ({"shape": with_shape(bottleneck=True)}, ("bottleneck is True", "whole number")),
+        ({"shape": with_shape(bottleneck=3)}, ("heads.0",)),
+        ({"shape": with_shape(layers=[{"name": "a", "inputs": 6, "outputs": 4, "start": -2}])}, ("starts at row -2", "from 0")),
         ({"shape": with_shape(layers=[{"name": "a", "inputs": 6, "outputs": 4}] * 2)}, ("2 layers", "each once")),
         ({"shape": with_shape(layers=[{"name": ["a"], "inputs": 6, "outputs": 4}])}, ("layer's name",)),
         ({"shape": with_shape(layers=[{"name": "a", "inputs": -6, "outputs": 4}])}, ("'a'", "4 x -6")),

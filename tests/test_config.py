@@ -136,7 +136,9 @@ def test_unknown_settings(key, says):
         ({"size": "100x64"}, "size is '100x64'", "multiples of 8"),
         ({"size": "64x8"}, "size is '64x8'", "multiples of 8"),
         ({"pair_size": "64"}, "pair_size is '64'", "width and height"),
-        ({"size": ""}, "size is ''", "width and height"),
+        ({"size": "64"}, "size is '64'", "width and height"),
+        ({"cfg": -1.0}, "cfg is -1.0", "0 or more"),
+        ({"bottleneck": -1}, "bottleneck is -1", "0 or more"),
     ],
 )
 def test_wrong_settings(changes, found, expected):

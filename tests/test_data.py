@@ -122,7 +122,7 @@ def made(tmp_path, monkeypatch, *erase: str, **options):
     monkeypatch.setattr(wordings, "SHARE_AMONG", 0.0)
     monkeypatch.setattr(data, "meaningless", lambda backbone, targets, count, seed: ["stone", "cloud", "moss"])
     encoder = Numbered()
-    config = Config(base="demo", erase=list(erase), out=str(tmp_path / "x.safetensors"), retain=["dog", "pig", "bear"])
+    config = Config(base="demo", clip_skips=[1, 2], erase=list(erase), out=str(tmp_path / "x.safetensors"), retain=["dog", "pig", "bear"])
     return data.Data(config, encoder, lambda _: None, **options), encoder, config
 
 
@@ -193,6 +193,7 @@ def test_the_parts_of_a_batch_belong_together(two):
         assert torch.equal(batch.sigma, number[row]) and torch.equal(batch.scale, number[row] + 3000)
         assert torch.equal(batch.eps.flatten(), number[row] + 1000) and torch.equal(batch.eps_star.flatten(), number[row] + 2000)
         assert torch.equal(batch.context.flatten().long(), prompt[row])
+        assert torch.equal(batch.pooled, prompts.text.pooled[prompt[row]])
         labels = prompts.labels.rows(prompt[row])
         assert not (labels.off & ~batch.off).any() and not (batch.off & labels.named & ~labels.off).any()
         (skip,) = set(batch.condition.pooled[:, 1].tolist())  # one clip skip for the whole batch
@@ -227,6 +228,7 @@ def test_a_batch_among_words_is_attended_to_as_it_is_read(two, monkeypatch):
     kind = Samples(number, number, number.long(), torch.zeros(4, dtype=torch.long), number, number, number)
     batch = prompts.batch(kind, 64, 100, generator())
     assert torch.equal(batch.condition.tokens, batch.context) and set(batch.condition.pooled[:, 1].tolist()) == {1}
+    assert torch.equal(batch.condition.pooled, batch.pooled)
     read = encoder.read(batch.condition)
     assert [encoder.texts[int(c)] for c in batch.context[:, 0, 0]] == read
     for text, n in zip(read, batch.x):

@@ -45,6 +45,7 @@ FORMER = Config(
     rank=2,
     hidden=4,
     seed=7,
+    bottleneck=0,
     add_to="one.safetensors",
     remove=["bear"],
 )

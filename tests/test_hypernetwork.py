@@ -1,5 +1,6 @@
 """The hypernetwork: theta_0 is the zero adapter, gradients live from the start, rows do not see each other."""
 
+import dataclasses
 import math
 
 import pytest
@@ -17,6 +18,28 @@ LAYERS = (Layer("a", 6, 4), Layer("b", 3, 5))
 def network():
     torch.manual_seed(0)
     return Hypernetwork(Shape(LAYERS, rank=2, steps=S, hidden=8, queries=2, pooled_dim=5, token_dim=6, concepts=1))
+
+
+@pytest.fixture
+def narrow(network):
+    """The same with a bottleneck of three."""
+    return Hypernetwork(dataclasses.replace(network.shape, bottleneck=3))
+
+
+def test_a_bottleneck_is_the_rank_of_every_head(narrow):
+    c, s = some_condition(12), torch.full((12,), float(S))
+    flat = [torch.cat([(f.down - base).flatten(1), f.up.flatten(1)], 1) for f, base in zip(narrow(c, s), narrow.base_down)]
+    assert [torch.linalg.matrix_rank(x.double(), rtol=1e-5).item() for x in flat] == [3, 3]
+    expected = sum((x - y).square().sum((1, 2)) for f, g in zip(narrow(c, s), narrow(c, 0 * s)) for x, y in zip(f, g))
+    torch.testing.assert_close(narrow.squared_change(c, s), expected)
+
+
+def test_a_bottleneck_starts_as_large_as_without(network):
+    """The mean squared change of a fresh network does not depend on the bottleneck."""
+    c, s = some_condition(64), torch.full((64,), float(S))
+    make = lambda width: Hypernetwork(dataclasses.replace(network.shape, hidden=64, bottleneck=width))
+    sizes = [torch.stack([make(width).squared_change(c, s).mean() for _ in range(8)]).mean() for width in (0, 16)]
+    assert 0.6 < sizes[1] / sizes[0] < 1.6
 
 
 def some_condition(rows: int, scale: float = 1.0, seed: int = 1) -> Condition:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from unhype.condition import Condition, read_condition
+from unhype.layers import Family, family_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = "demo"
@@ -99,6 +100,9 @@ class Text:
     def rows(self, index) -> "Text":
         return Text(self.tokens[index], self.pooled[index])
 
+    def to(self, device) -> "Text":
+        return Text(self.tokens.to(device), self.pooled.to(device))
+
 
 @dataclass
 class Backbone:
@@ -116,6 +120,17 @@ class Backbone:
     def device(self) -> torch.device:
         return torch.device(self.model.load_device)
 
+    @property
+    def family(self) -> Family:
+        return family_of(self.diffusion_model)
+
+    @property
+    def flow(self) -> bool:
+        """Whether the model predicts a velocity between picture and noise, not the noise."""
+        import comfy.model_sampling
+
+        return isinstance(self.model.get_model_object("model_sampling"), comfy.model_sampling.CONST)
+
     def load(self, model=None) -> None:
         """The base's own weights in place, or a clone's: what one was patched with stays in until another is loaded."""
         import comfy.model_management
@@ -123,11 +138,15 @@ class Backbone:
         comfy.model_management.load_models_gpu([model or self.model], force_full_load=True)
 
     def encode(self, prompts: list[str], clip_skip: int = 1) -> Text:
-        """Encode prompts that take as many chunks as the first of them, clip_skip 1 being the last layer."""
+        """Encode prompts that take as many chunks as the first of them, clip_skip 1 being the layer of an untouched graph.
+
+        Where the encoder takes any number of tokens, all are padded to the longest prompt's.
+        """
         clip = self.clip.clone()
         if clip_skip > 1:
             clip.clip_layer(-clip_skip)
-        pairs = encode_together(clip, prompts) or [clip.encode_from_tokens(clip.tokenize(p), return_pooled=True) for p in prompts]
+        tokens = tokenize(clip, prompts)
+        pairs = encode_together(clip, tokens) or [clip.encode_from_tokens(t, return_pooled=True) for t in tokens]
         longer = [p for p, (tokens, _) in zip(prompts, pairs) if tokens.shape[1] != pairs[0][0].shape[1]]
         if longer:
             raise ValueError(f"prompt {longer[0][:60]!r}... takes more tokens than one chunk of the text encoder: shorten it")
@@ -202,23 +221,37 @@ class Backbone:
         """Pictures (N, H, W, 3) in 0..1."""
         return self.vae.decode(latents)
 
-    def predict(self, x, sigma, context) -> torch.Tensor:
-        """The noise prediction (the velocity of a flow model) at latents x (N, C, H, W), sigma (N,)."""
-        denoised = self.model.model.apply_model(x, sigma, c_crossattn=context)
+    def predict(self, x, sigma, context, pooled=None) -> torch.Tensor:
+        """The noise prediction (the velocity of a flow model) at latents x (N, C, H, W), sigma (N,).
+
+        Args:
+            context: token states (N, T, D). pooled: (N, P), for families whose denoiser reads it.
+        """
+        size = {"height": 8 * x.shape[2], "width": 8 * x.shape[3]}
+        conds = self.model.model.extra_conds(cross_attn=context, pooled_output=pooled, noise=x, device=x.device, **size)
+        extra = {name: c.process_cond(batch_size=len(x), device=x.device).cond for name, c in conds.items()}
+        denoised = self.model.model.apply_model(x, sigma, **extra)
         return (x - denoised) / sigma.view(-1, 1, 1, 1)
 
 
-def encode_together(clip, prompts: list[str]) -> list[tuple] | None:
+def tokenize(clip, prompts: list[str]) -> list[dict]:
+    """The prompts' tokens, by encoder; an open-ended encoder's (T5) padded to the longest prompt's length."""
+    tokens = [clip.tokenize(p) for p in prompts]
+    lengths = {key: {len(t[key][0]) for t in tokens} for key in tokens[0]}
+    options = {f"{key}_min_length": max(found) for key, found in lengths.items() if len(found) > 1}
+    return [clip.tokenize(p, tokenizer_options=options) for p in prompts] if options else tokens
+
+
+def encode_together(clip, tokens: list[dict]) -> list[tuple] | None:
     """(states, pooled) of every prompt, many to a forward, as encode_from_tokens makes them one by one.
 
     None where that is not so simple: more than one text encoder, chunk or weight.
     """
     encoder = getattr(clip.cond_stage_model, getattr(clip.cond_stage_model, "clip", ""), None)
-    tokens = [clip.tokenize(p) for p in prompts]
     if encoder is None or any(len(t) != 1 for t in tokens):
         return None
     chunks = [c for t in tokens for c in next(iter(t.values()))]
-    if len(chunks) != len(prompts) or any(weight != 1 for c in chunks for _, weight in c):
+    if len(chunks) != len(tokens) or any(weight != 1 for c in chunks for _, weight in c):
         return None
     clip.encode_from_tokens(tokens[0])  # loads the encoder and sets its layer
     pairs = []

@@ -5,8 +5,10 @@ import functools
 import json
 import math
 import re
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+
+from unhype.layers import Family
 
 from .concepts import SUGGEST, Erase, parse_erase
 from .extend import inherited
@@ -33,20 +35,21 @@ class Config:
     retain: list = field(default_factory=lambda: list(RETAIN))  # concepts that must survive, put into the templates
     retain_prompts: list = field(default_factory=list)  # whole prompts that must survive
     neighbours: int = 8  # of each concept, the nearest of trainer/words.py, added to retain
-    clip_skips: list = field(default_factory=lambda: [1, 2])  # text encoder layers that users may choose, 1 the last
+    clip_skips: list = field(default_factory=list)  # text encoder layers that users may choose, 1 the last; empty: as the family's
 
     # z_t: the base model's own pictures of the target prompts
-    size: str = "512x512"
+    size: str = ""  # empty: as the family's (unhype/layers.py), like cfg at 0
     pair_size: str = ""  # for templates with {other}; empty: as size
     pictures: int = 32  # of target prompts, half as many of pairs; 4 of a concept at the least
     sampling_steps: int = 20
-    cfg: float = 7.5
+    cfg: float = 0.0
     kept_steps: int = 8  # noisy latents kept of each picture
 
     # the hypernetwork
     rank: int = 4
     hidden: int = 64
     queries: int = 4
+    bottleneck: int = 16  # width between the trunk and a layer's factors, so that a large model's file stays small; 0: none
     steps: int = 300  # S
 
     # training
@@ -72,6 +75,11 @@ class Config:
     def size_of(self, pair: bool) -> tuple[int, int]:
         return tuple(int(n) for n in (self.pair_size if pair and self.pair_size else self.size).split("x"))
 
+    def for_family(self, family: Family) -> "Config":
+        """With the family's own size, cfg and clip skips where these are not given."""
+        own = {"size": family.size, "cfg": family.cfg, "clip_skips": list(family.clip_skips)}
+        return replace(self, **{name: getattr(self, name) or value for name, value in own.items()})
+
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
 
@@ -90,7 +98,6 @@ POSITIVE = (
     "retain_batch",
     "eta",
     "save_every",
-    "cfg",
 )
 DEFAULT = Config()
 EXPECTED = {
@@ -136,7 +143,7 @@ def check(config: Config, source: str) -> Config:
     for name in POSITIVE:
         if not getattr(config, name) > 0:
             wrong(name, getattr(config, name), "a number above 0")
-    for name in ("guidance", "retain_weight", "preview_every", "seed", "neighbours"):
+    for name in ("guidance", "retain_weight", "preview_every", "seed", "neighbours", "cfg", "bottleneck"):
         if getattr(config, name) < 0:
             wrong(name, getattr(config, name), "0 or more")
     for name, choices in CHOICES.items():
@@ -149,7 +156,7 @@ def check(config: Config, source: str) -> Config:
     if not config.erase:
         wrong("erase", config.erase, 'at least one entry like "cat -> forest"')
     check_concepts(config, wrong)
-    if not config.clip_skips or min(config.clip_skips) < 1:
+    if min(config.clip_skips, default=1) < 1:
         wrong("clip_skips", config.clip_skips, "layers counted from the last, 1 or more")
     for name in ("size", "pair_size"):
         value = getattr(config, name)
@@ -157,8 +164,6 @@ def check(config: Config, source: str) -> Config:
             wrong(name, value, 'width and height in pixels, multiples of 8, like "512x512"')
     if config.kept_steps > config.sampling_steps:
         wrong("kept_steps", config.kept_steps, f"at most sampling_steps, which is {config.sampling_steps}")
-    if not config.size:
-        wrong("size", config.size, 'width and height in pixels, like "512x512"')
     return config
 
 

@@ -55,10 +55,12 @@ class Data:
         bare_named = torch.cat([torch.eye(len(erased), dtype=torch.bool)[k].expand(len(b), -1) for k, b in enumerate(bare)])
         self.named = torch.cat([*[self.labels.named] * 4, bare_named])  # of target_texts
         progress(f"encoding {len(texts) + len(self.target_texts) + len(self.safe_texts)} prompts")
-        self.text, self.empty = backbone.encode(texts), backbone.encode([""]).tokens
-        mapped = backbone.encode([t.mapped for t in self.targets])
-        encode = lambda prompts: [backbone.encode(prompts, skip).condition() for skip in config.clip_skips]
-        self.target_conditions, self.safe_conditions = encode(self.target_texts), encode(self.safe_texts)
+        # What is blended or put among others later has to be encoded together, for one length.
+        shown = backbone.encode([*texts, *(t.mapped for t in self.targets), ""])
+        self.text, mapped, self.empty = shown.rows(slice(len(texts))), shown.rows(slice(len(texts), -1)), shown.tokens[-1:]
+        both = [backbone.encode([*self.target_texts, *self.safe_texts], skip).condition() for skip in config.clip_skips]
+        count = len(self.target_texts)
+        self.target_conditions, self.safe_conditions = [c.rows(slice(count)) for c in both], [c.rows(slice(count, None)) for c in both]
         cache = Path(config.out).with_suffix(".cache.safetensors")
         self.samples = samples.cached_samples(backbone, config, self.targets, self.text, mapped, cache, progress)
 
@@ -96,14 +98,14 @@ class Data:
         s = torch.rand(size, generator=rng) * total_steps
         s[torch.rand(size, generator=rng) < 0.5] = total_steps
         which = int(torch.randint(len(self.target_conditions), (), generator=rng))
-        context = self.text.tokens[prompts]
+        context, pooled = self.text.tokens[prompts], self.text.pooled[prompts]
         drawn = torch.rand((), generator=rng).item()
         if drawn < wordings.SHARE_WEIGHTED:
             context = wordings.weighted(context, self.empty, rng)
-            condition = read_condition(context, self.text.pooled[prompts])
+            condition = read_condition(context, pooled)
         elif drawn < wordings.SHARE_WEIGHTED + wordings.SHARE_AMONG:
             condition = self.target_conditions[0].rows(self.wording[prompts, AMONG[torch.randint(len(AMONG), (size,), generator=rng)]])
-            context = condition.tokens
+            context, pooled = condition.tokens, condition.pooled
         else:
             wording = self.wording[prompts, torch.randint(self.wording.shape[1], (size,), generator=rng)]
             condition = wordings.joined(self.target_conditions[which].rows(wording), self.safe_conditions[which], rng)
@@ -111,6 +113,7 @@ class Data:
             kind.x[rows],
             kind.sigma[rows],
             context,
+            pooled,
             condition,
             self.labels.rows(prompts).some_off(rng),
             s,

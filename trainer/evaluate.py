@@ -123,6 +123,7 @@ def evaluate(config, seeds: int, progress=print) -> dict:
 
     started = time.time()
     backbone = host.load_backbone(config.base)
+    config = config.for_family(backbone.family)
     eraser = load_eraser(config.out)
     noun, judge = eraser.concepts[0].name, load_judge()
     sets = {

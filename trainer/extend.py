@@ -21,6 +21,7 @@ def inherited(values: dict) -> dict:
     path = values["add_to"]
     eraser = load_eraser(path)
     former = {k: v for k, v in eraser.training.items() if k not in OWN}
+    former["bottleneck"] = eraser.network.shape.bottleneck  # files of version 3 and before have none and do not say so
     if not former.get("erase"):
         raise ValueError(f"{path} does not say how it was trained, so nothing can be added to it: train from the beginning")
     if Path(values.get("out", "")).resolve() == Path(path).resolve():

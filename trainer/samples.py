@@ -60,7 +60,8 @@ class Batch:
 
     x: torch.Tensor  # (N, C, H, W) noisy latents
     sigma: torch.Tensor  # (N,)
-    context: torch.Tensor  # (N, T, D) token states of the target prompts
+    context: torch.Tensor  # (N, T, D) token states that the denoiser attends to
+    pooled: torch.Tensor  # (N, P) and their pooled embedding
     condition: Condition
     off: torch.Tensor  # (N, K) bool, concepts switched off
     s: torch.Tensor  # (N,) steps in 0..S
@@ -154,21 +155,22 @@ def draw_samples(backbone: Backbone, config: Config, targets: list[Target], pair
             )
             for x, sigma in kept:
                 sigmas = torch.full((len(rows),), sigma, device=x.device)
-                eps = backbone.predict(x, sigmas, text.tokens[rows]).float()
-                eps_mapped = backbone.predict(x, sigmas, mapped.tokens[rows]).float()
+                own, other = text.rows(rows).to(x.device), mapped.rows(rows).to(x.device)
+                eps = backbone.predict(x, sigmas, own.tokens, own.pooled).float()
+                eps_mapped = backbone.predict(x, sigmas, other.tokens, other.pooled).float()
                 concept = torch.tensor([targets[r].concept for r in rows])
                 kept_rows = (x.float(), sigmas, torch.tensor(rows), concept, eps, guided_target(eps_mapped, eps, config.guidance))
                 parts.append(tuple(t.cpu() for t in kept_rows))
     x, sigma, prompt, concept, eps, eps_star = (torch.cat(p) for p in zip(*parts))
-    return Samples(x, sigma, prompt, concept, eps, eps_star, level_scale((eps_star - eps).square().mean((1, 2, 3)), sigma))
+    return Samples(x, sigma, prompt, concept, eps, eps_star, level_scale((eps_star - eps).square().mean((1, 2, 3)), sigma, backbone.flow))
 
 
-def level_scale(change, sigma):
+def level_scale(change, sigma, flow: bool = False):
     """Mean change per noise level, (M,), raised where it is small: late steps change little and must not rule the loss.
 
-    Compared as v-prediction would have it, (1 + sigma^2) |eps* - eps|^2, no level counts for less than a tenth of
-    the largest.
+    Compared as v-prediction would have it, (1 + sigma^2) |eps* - eps|^2, or as the velocity that a flow model predicts, no
+    level counts for less than a tenth of the largest.
     """
-    v = 1 + sigma**2
+    v = torch.ones_like(sigma) if flow else 1 + sigma**2
     mean = torch.stack([change[sigma == value].mean() for value in sigma]) * v
     return mean.clamp_min(max(SMALLEST_LEVEL * mean.max().item(), 1e-12)) / v

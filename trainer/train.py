@@ -34,7 +34,7 @@ from unhype.adapter import Term, adapter
 from unhype.checkpoint import Concept, Eraser, load_eraser, save_eraser
 from unhype.condition import stack_conditions
 from unhype.hypernetwork import Hypernetwork, Shape
-from unhype.layers import family_of, layer_table
+from unhype.layers import layer_table
 
 WARMUP, DECAY = 0.05, 0.4  # shares of the iterations in which the learning rate rises, and falls to zero
 CLIP = 1.0  # gradient norm
@@ -66,7 +66,7 @@ class StopRequest:
 
 def new_network(config: Config, backbone: host.Backbone, data: Data) -> tuple[Hypernetwork, str]:
     """A fresh hypernetwork for the backbone's layers and text widths, its standardisation fitted."""
-    family = family_of(backbone.diffusion_model)
+    family = backbone.family
     seen = stack_conditions([*data.target_conditions, *data.safe_conditions])
     torch.manual_seed(config.seed)
     network = Hypernetwork(
@@ -79,6 +79,7 @@ def new_network(config: Config, backbone: host.Backbone, data: Data) -> tuple[Hy
             seen.pooled.shape[1],
             seen.tokens.shape[2],
             len(config.erase),
+            config.bottleneck,
         )
     )
     network.standardise.fit(seen)
@@ -134,7 +135,7 @@ def training_step(network, backbone, config: Config, data: Data, optimizer, rng,
     def predict(factors):
         with adapter(backbone.diffusion_model, [Term(rows, layers, factors)], len(rows)):
             with torch.autocast(device.type, torch.bfloat16, enabled=config.autocast == "bf16"):
-                return backbone.predict(batch.x, batch.sigma, batch.context).float()
+                return backbone.predict(batch.x, batch.sigma, batch.context, batch.pooled).float()
 
     loss, task = OBJECTIVES[config.objective](network, batch, predict, config.steps, config.eta)
     losses = {"loss": loss.item(), "task": task}
@@ -165,7 +166,7 @@ def train(config: Config, backbone: host.Backbone, resume: bool = False, importe
     """
     out = Path(config.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    config = resolve(config, backbone, progress)
+    config = resolve(config.for_family(backbone.family), backbone, progress)
     data = Data(config, backbone, progress)
     network, family = new_network(config, backbone, data)
     names = [Concept(e.name, e.mapping) for e in config.erased()]

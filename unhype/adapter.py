@@ -29,6 +29,14 @@ def low_rank(x: torch.Tensor, f: Factors) -> torch.Tensor:
     return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
+def added(output: torch.Tensor, change: torch.Tensor, layer: Layer, rows: torch.Tensor | None) -> torch.Tensor:
+    """A layer's output (N, ..., out) with the change of its adapted columns in some batch rows, or in all."""
+    before, after = layer.start, output.shape[-1] - layer.start - layer.outputs
+    first, own, last = output.split([before, layer.outputs, after], -1)
+    own = own + change if rows is None else own.index_add(0, rows, change)
+    return torch.cat([first, own, last], -1) if before or after else own
+
+
 @contextmanager
 def adapter(diffusion_model: nn.Module, terms: list[Term], batch: int):
     """Inside, the model's target layers carry the terms; outside, they do not.
@@ -39,11 +47,11 @@ def adapter(diffusion_model: nn.Module, terms: list[Term], batch: int):
     Raises:
         RuntimeError: a layer sees another number of rows, or is never called (a compiled or replaced model).
     """
-    waiting: dict[str, list[tuple[torch.Tensor | None, Factors]]] = {}
+    waiting: dict[str, list[tuple[Layer, torch.Tensor | None, Factors]]] = {}
     for term in terms:
         every = torch.equal(term.rows, torch.arange(batch, device=term.rows.device))
         for layer, factors in zip(term.layers, term.factors):
-            waiting.setdefault(layer.name, []).append((None if every else term.rows, factors))
+            waiting.setdefault(layer.name, []).append((layer, None if every else term.rows, factors))
     called, handles = set(), []
 
     def hook(name):
@@ -54,9 +62,9 @@ def adapter(diffusion_model: nn.Module, terms: list[Term], batch: int):
                     f"UnHype: layer {name} was called with {x.shape[0]} rows where the sampler announced {batch}; "
                     "a node that regroups the batch (attention couple) cannot be combined with the eraser"
                 )
-            for rows, factors in waiting[name]:
+            for layer, rows, factors in waiting[name]:
                 change = low_rank((x if rows is None else x[rows]).to(factors.down.dtype), factors).to(output.dtype)
-                output = output + change if rows is None else output.index_add(0, rows, change)
+                output = added(output, change, layer, rows)
             called.add(name)
             return output
 

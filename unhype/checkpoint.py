@@ -21,10 +21,12 @@ from . import condition
 from .hypernetwork import Hypernetwork, Shape
 from .layers import FAMILIES, Layer
 
-FORMAT_VERSION = 3  # 1 read neither the switch's gates nor its firing state, 2 had no least length of an adapter
+# 1 read neither the switch's gates nor its firing state, 2 had no least length of an adapter, 3 no bottleneck and no fused layers
+FORMAT_VERSION = 4
 KEY = "unhype"
 MAX_HEADER, MAX_BYTES, MAX_LAYERS = 16 << 20, 4 << 30, 4096
 LIMITS = {"rank": 256, "steps": 100_000, "hidden": 16_384, "queries": 256, "pooled_dim": 65_536, "token_dim": 65_536, "concepts": 10_000}
+MAX_BOTTLENECK = 16_384
 ITEM_BYTES = {"F16": 2, "F32": 4}
 HALF = ("heads.", "base_down.")  # stored in fp16: the bulk of the file
 
@@ -226,6 +228,7 @@ def parse_description(path: Path, meta: dict) -> tuple[Shape, str, list[Concept]
             raise ValueError("a layer's name is no text")
         if not all(isinstance(d, dict) for d in (*(c.calibration for c in concepts), meta.get("training", {}), meta.get("metrics", {}))):
             raise ValueError("a calibration, the training or the metrics is no object")
+        bottleneck = raw.pop("bottleneck", 0)
         if sorted(raw) != sorted(LIMITS):
             raise ValueError(f"sizes are {', '.join(sorted(raw))}, expected {', '.join(sorted(LIMITS))}")
     except (ValueError, KeyError, TypeError) as error:
@@ -233,6 +236,8 @@ def parse_description(path: Path, meta: dict) -> tuple[Shape, str, list[Concept]
     for key, limit in LIMITS.items():
         if type(raw[key]) is not int or not 1 <= raw[key] <= limit:
             raise CheckpointError(f"{path}: {key} is {raw[key]!r}, expected a whole number from 1 to {limit}")
+    if type(bottleneck) is not int or not 0 <= bottleneck <= MAX_BOTTLENECK:
+        raise CheckpointError(f"{path}: bottleneck is {bottleneck!r}, expected a whole number from 0 to {MAX_BOTTLENECK}")
     if not 1 <= len(layers) <= MAX_LAYERS or len({layer.name for layer in layers}) != len(layers):
         raise CheckpointError(f"{path}: lists {len(layers)} layers, expected 1 to {MAX_LAYERS}, each once")
     for layer in layers:
@@ -241,9 +246,11 @@ def parse_description(path: Path, meta: dict) -> tuple[Shape, str, list[Concept]
                 f"{path}: layer {layer.name!r} is said to be {layer.outputs!r} x {layer.inputs!r}, "
                 f"expected whole numbers up to {LIMITS['token_dim']}"
             )
+        if type(layer.start) is not int or not 0 <= layer.start <= LIMITS["token_dim"]:
+            raise CheckpointError(f"{path}: layer {layer.name!r} starts at row {layer.start!r}, expected a whole number from 0")
     if len(concepts) != raw["concepts"]:
         raise CheckpointError(f"{path}: names {len(concepts)} concepts where its sizes say {raw['concepts']}")
-    return Shape(layers=layers, **raw), family, concepts
+    return Shape(layers=layers, **raw, bottleneck=bottleneck), family, concepts
 
 
 def check_tensors(path: Path, found: dict, expected: dict[str, tuple]) -> None:

@@ -31,6 +31,7 @@ class Shape:
     pooled_dim: int
     token_dim: int
     concepts: int
+    bottleneck: int = 0  # width between the trunk and a layer's factors; 0: none
 
 
 class Factors(NamedTuple):
@@ -44,6 +45,26 @@ def fourier(x: torch.Tensor) -> torch.Tensor:
     """Sines and cosines of x in 0..1 at 16 frequencies: (N,) -> (N, 32)."""
     angle = torch.pi * x[:, None] * torch.arange(1, FREQUENCIES + 1, device=x.device)
     return torch.cat([angle.sin(), angle.cos()], 1)
+
+
+def new_head(shape: Shape, layer: Layer) -> nn.Module:
+    """From the trunk to one layer's factors, linear: of shape.bottleneck's rank, so that a large model's file stays small."""
+    width, size = shape.bottleneck or shape.hidden, shape.rank * (layer.inputs + layer.outputs)
+    last = nn.Linear(width, size, bias=False)
+    nn.init.normal_(last.weight, std=0.1 * (width * layer.inputs) ** -0.5)
+    if not shape.bottleneck:
+        return last
+    first = nn.Linear(shape.hidden, width, bias=False)
+    nn.init.normal_(first.weight, std=shape.hidden**-0.5)
+    return nn.Sequential(first, last)
+
+
+def gram(head: nn.Module) -> torch.Tensor:
+    """W^T W of a head's whole matrix W: (hidden, hidden)."""
+    if isinstance(head, nn.Linear):
+        return head.weight.T @ head.weight
+    first, last = head
+    return first.weight.T @ (last.weight.T @ last.weight) @ first.weight
 
 
 class Hypernetwork(nn.Module):
@@ -60,9 +81,7 @@ class Hypernetwork(nn.Module):
         self.register_buffer("least", torch.zeros(shape.concepts))
         self.trunk = nn.Sequential(nn.Linear(seen, shape.hidden), nn.SiLU(), nn.Linear(shape.hidden, shape.hidden), nn.SiLU())
         self.base_down = nn.ParameterList(torch.randn(shape.rank, n.inputs) / n.inputs**0.5 for n in shape.layers)
-        self.heads = nn.ModuleList(nn.Linear(shape.hidden, shape.rank * (n.inputs + n.outputs), bias=False) for n in shape.layers)
-        for head, layer in zip(self.heads, shape.layers):
-            nn.init.normal_(head.weight, std=0.1 * (shape.hidden * layer.inputs) ** -0.5)
+        self.heads = nn.ModuleList(new_head(shape, layer) for layer in shape.layers)
 
     def forward(self, condition: Condition, s: torch.Tensor, off: torch.Tensor | None = None) -> list[Factors]:
         """Factors of every layer for conditions of N rows, steps s (N,) in 0..S and concepts switched off, (N, K) bool.
@@ -100,8 +119,8 @@ class Hypernetwork(nn.Module):
         The heads are linear, so it is (s / S)^2 h^T G h with G the sum of their W^T W, or (s / S)^2 least^2.
         """
         strength, h, least = self.hidden(condition, s, off)
-        gram = sum(head.weight.T @ head.weight for head in self.heads)
-        return strength.square() * torch.maximum(((h @ gram) * h).sum(1), least.square())
+        total = sum(gram(head) for head in self.heads)
+        return strength.square() * torch.maximum(((h @ total) * h).sum(1), least.square())
 
     def scores(self, condition: Condition) -> torch.Tensor:
         """The switch's score of every concept, (N, K)."""

@@ -1,4 +1,7 @@
-"""Which layers of which model family carry the adapter."""
+"""Which layers of which model family carry the adapter, and how each family is sampled and trained.
+
+A family is one entry of FAMILIES; nothing else in this repository names one.
+"""
 
 import re
 from dataclasses import dataclass
@@ -8,56 +11,133 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Layer:
+    """A linear layer, or rows of one: ComfyUI's Flux keeps query, key and value in a single matrix."""
+
     name: str  # module path inside the diffusion model
     inputs: int
-    outputs: int
+    outputs: int  # rows that the adapter acts on
+    start: int = 0  # the first of them
+
+
+@dataclass(frozen=True)
+class Target:
+    pattern: str  # regular expression over whole module names
+    value_rows: bool = False  # of a fused layer only the value, its third block of `inputs` rows
 
 
 @dataclass(frozen=True)
 class Family:
     name: str
-    marks: tuple[str, ...]  # parameters that every model of the family has
+    title: str
+    marks: dict[str, int]  # parameters that every model of the family has -> their dimensions
     lacks: tuple[str, ...]  # and that none has
-    targets: str  # regular expression over module names
+    targets: tuple[Target, ...]
     conditional_only: bool  # the adapter stays off the unconditional rows of a CFG batch
+    # How its models are sampled where a training says nothing else.
+    size: str
+    cfg: float
+    clip_skips: tuple[int, ...]  # text encoder layers that its users choose, 1 the one that a graph has by itself
+    blocks: str  # regular expression over the modules whose activations are recomputed where memory is short
 
 
 # Cross-attention key and value, as the paper has it for Stable Diffusion.
-SD1 = Family(
-    "sd1",
-    ("input_blocks.0.0.weight",),
-    ("label_emb.0.0.weight", "joint_blocks.0.x_block.attn.qkv.weight"),
-    r".*\.attn2\.to_[kv]",
-    conditional_only=True,
-)
-FAMILIES = {family.name: family for family in (SD1,)}
+CROSS_ATTENTION = (Target(r".*\.attn2\.to_[kv]"),)
+UNET_BLOCKS = r".*\.transformer_blocks\.\d+"
+UNET, LEVEL0, LABEL = "input_blocks.0.0.weight", "input_blocks.1.1.proj_in.weight", "label_emb.0.0.weight"
+MMDIT = "joint_blocks.0.x_block.attn.qkv.weight"
+
+FAMILIES = {
+    family.name: family
+    for family in (
+        Family(
+            "sd1",
+            "Stable Diffusion 1.x",
+            marks={UNET: 4, LEVEL0: 4},
+            lacks=(LABEL, MMDIT),
+            targets=CROSS_ATTENTION,
+            conditional_only=True,
+            size="512x512",
+            cfg=7.5,
+            clip_skips=(1, 2),
+            blocks=UNET_BLOCKS,
+        ),
+        Family(
+            "sd2",
+            "Stable Diffusion 2.x",
+            marks={UNET: 4, LEVEL0: 2},
+            lacks=(LABEL, MMDIT),
+            targets=CROSS_ATTENTION,
+            conditional_only=True,
+            size="768x768",
+            cfg=7.5,
+            clip_skips=(1,),
+            blocks=UNET_BLOCKS,
+        ),
+        Family(
+            "sdxl",
+            "Stable Diffusion XL",
+            marks={UNET: 4, LABEL: 2},
+            lacks=(LEVEL0, MMDIT),
+            targets=CROSS_ATTENTION,
+            conditional_only=True,
+            size="1024x1024",
+            cfg=7.0,
+            clip_skips=(1,),
+            blocks=UNET_BLOCKS,
+        ),
+        # The paper's to_v, add_v_proj and to_out.0 in diffusers' names.
+        Family(
+            "flux",
+            "Flux.1",
+            marks={"txt_in.weight": 2, "vector_in.in_layer.weight": 2, "double_blocks.0.img_attn.qkv.weight": 2},
+            lacks=("double_stream_modulation_img.lin.weight", "distilled_guidance_layer.in_proj.weight"),
+            targets=(
+                Target(r"double_blocks\.\d+\.(img|txt)_attn\.qkv", value_rows=True),
+                Target(r"double_blocks\.\d+\.img_attn\.proj"),
+                Target(r"single_blocks\.\d+\.linear1", value_rows=True),
+            ),
+            conditional_only=True,
+            size="512x512",
+            cfg=1.0,
+            clip_skips=(1,),
+            blocks=r"(double|single)_blocks\.\d+",
+        ),
+    )
+}
 
 
 def family_of(diffusion_model: nn.Module) -> Family:
-    """The family of a diffusion model, by the names of its parameters.
+    """The family of a diffusion model, by its parameters' names and dimensions.
 
     Raises ValueError, naming the model's class, when it is none of the families that can be erased from.
     """
-    names = {name for name, _ in diffusion_model.named_parameters()}
+    dimensions = {name: len(parameter.shape) for name, parameter in diffusion_model.named_parameters()}
     for family in FAMILIES.values():
-        if names.issuperset(family.marks) and names.isdisjoint(family.lacks):
+        if dimensions.items() >= family.marks.items() and dimensions.keys().isdisjoint(family.lacks):
             return family
     raise ValueError(
-        f"this model ({type(diffusion_model).__name__}) is of no family that UnHype knows ({', '.join(FAMILIES)}): "
-        "connect a Stable Diffusion 1.x model. A loader that replaces the layers (Nunchaku) is not supported"
+        f"this model ({type(diffusion_model).__name__}) is of no family that UnHype knows: "
+        f"connect {', '.join(f.title for f in FAMILIES.values())}. A loader that replaces the layers (Nunchaku) is not supported"
     )
 
 
 def layer_table(diffusion_model: nn.Module, family: Family) -> tuple[Layer, ...]:
     """Every target layer of the model, in the model's own order."""
-    found = tuple(
-        Layer(name, module.weight.shape[1], module.weight.shape[0])
-        for name, module in diffusion_model.named_modules()
-        if re.fullmatch(family.targets, name) and getattr(getattr(module, "weight", None), "ndim", 0) == 2
-    )
+    found = tuple(layer for name, module in diffusion_model.named_modules() if (layer := as_layer(name, module, family)))
     if not found:
-        raise ValueError(f"this {family.name} model has no layer named like {family.targets}: nothing could be erased")
+        patterns = " or ".join(t.pattern for t in family.targets)
+        raise ValueError(f"this {family.title} model has no layer named like {patterns}: nothing could be erased")
     return found
+
+
+def as_layer(name: str, module: nn.Module, family: Family) -> Layer | None:
+    """The module as a target layer; None where it is none."""
+    shape = getattr(getattr(module, "weight", None), "shape", ())
+    target = next((t for t in family.targets if re.fullmatch(t.pattern, name)), None)
+    if target is None or len(shape) != 2:
+        return None
+    rows, inputs = shape
+    return Layer(name, inputs, inputs, 2 * inputs) if target.value_rows else Layer(name, inputs, rows)
 
 
 def check_layers(wanted: tuple[Layer, ...], diffusion_model: nn.Module, family: Family, source: str) -> None:

@@ -1,0 +1,101 @@
+"""A small MODEL of every family with random weights, of ComfyUI's own classes, and an eraser for it that fires on every prompt."""
+
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.supported_models
+import torch
+from unhype_pack.unhype.checkpoint import Concept, Eraser
+from unhype_pack.unhype.hypernetwork import Hypernetwork, Shape
+from unhype_pack.unhype.layers import family_of, layer_table
+
+UNET = {
+    "image_size": 8,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 32,
+    "channel_mult": (1, 2),
+    "num_res_blocks": [1, 1],
+    "transformer_depth": [1, 1],
+    "transformer_depth_output": [1] * 4,
+    "transformer_depth_middle": 1,
+    "use_spatial_transformer": True,
+    "legacy": False,
+    "num_heads": 4,
+    "num_head_channels": -1,
+}
+SD1 = UNET | {"context_dim": 24, "use_linear_in_transformer": False, "adm_in_channels": None}
+SD2 = UNET | {"context_dim": 24, "use_linear_in_transformer": True, "adm_in_channels": None}
+SDXL = UNET | {"context_dim": 24, "use_linear_in_transformer": True, "num_classes": "sequential", "adm_in_channels": 2816}
+SDXL |= {"transformer_depth": [0, 2], "transformer_depth_output": [0, 0, 2, 2], "transformer_depth_middle": 2}
+FLUX = {
+    "in_channels": 16,
+    "out_channels": 16,
+    "vec_in_dim": 20,
+    "context_in_dim": 24,
+    "hidden_size": 64,
+    "mlp_ratio": 4.0,
+    "num_heads": 2,
+    "depth": 2,
+    "depth_single_blocks": 2,
+    "axes_dim": [8, 12, 12],
+    "theta": 10_000,
+    "patch_size": 2,
+    "qkv_bias": True,
+}
+MODELS = {  # name -> family, ComfyUI's config class, sizes, pooled width
+    "sd1": ("sd1", "SD15", SD1, 20),
+    "sd2": ("sd2", "SD20", SD2, 20),
+    "sdxl": ("sdxl", "SDXL", SDXL, 1280),
+    "flux-dev": ("flux", "Flux", FLUX | {"guidance_embed": True}, 20),
+    "flux-schnell": ("flux", "FluxSchnell", FLUX | {"guidance_embed": False}, 20),
+}
+
+
+def make_model(name: str, dtype=torch.float32, inference_dtype=torch.float32):
+    """A MODEL of MODELS, its weights stored as `dtype`."""
+    _, kind, sizes, _ = MODELS[name]
+    config = getattr(comfy.supported_models, kind)(dict(sizes))
+    for setting, value in sizes.items():
+        config.unet_config[setting] = value
+    config.set_inference_dtype(dtype, None if dtype == inference_dtype else inference_dtype)
+    device = comfy.model_management.unet_offload_device()
+    if name == "sd2":
+        model = comfy.model_base.BaseModel(config, model_type=comfy.model_base.ModelType.V_PREDICTION, device=device)
+    else:
+        model = config.get_model({}, "", device)
+    torch.manual_seed(0)
+    for key, parameter in model.diffusion_model.named_parameters():
+        value = (
+            torch.ones(parameter.shape) if key.endswith(".scale") else torch.randn(parameter.shape) / max(1, parameter[0].numel()) ** 0.5
+        )
+        parameter.data = value.to(parameter.dtype)
+    model.requires_grad_(False)
+    return comfy.model_patcher.ModelPatcher(model, load_device=comfy.model_management.get_torch_device(), offload_device=device)
+
+
+def make_eraser(name: str, model, size: float = 100.0) -> Eraser:
+    """An eraser of random weights whose switch fires whatever the prompt."""
+    family, _, sizes, pooled = MODELS[name]
+    diffusion_model = model.model.diffusion_model
+    assert family_of(diffusion_model).name == family
+    tokens = sizes.get("context_dim") or sizes["context_in_dim"]
+    torch.manual_seed(1)
+    layers = layer_table(diffusion_model, family_of(diffusion_model))
+    network = Hypernetwork(Shape(layers, 4, 10, 16, 2, pooled, tokens, 1, 8)).requires_grad_(False).eval()
+    for head in network.heads:
+        head[1].weight *= size
+    network.switch.threshold.fill_(-100)
+    return Eraser(network, family, [Concept("cat", "forest")], source="random.safetensors")
+
+
+def prompt(name: str, seed: int = 0) -> list:
+    """A CONDITIONING of random token states and pooled embedding."""
+    _, _, sizes, pooled = MODELS[name]
+    rng = torch.Generator().manual_seed(seed)
+    tokens = torch.randn(1, 12, sizes.get("context_dim") or sizes["context_in_dim"], generator=rng)
+    return [[tokens, {"pooled_output": torch.randn(1, pooled, generator=rng)}]]
+
+
+def noise(name: str, rows: int = 1, seed: int = 3) -> torch.Tensor:
+    return torch.randn(rows, MODELS[name][2]["in_channels"], 8, 8, generator=torch.Generator().manual_seed(seed))

@@ -16,7 +16,7 @@ def m(pack):
     import models
     import studio
 
-    models.sample = studio.sample
+    models.sample, models.two_rows = studio.sample, studio.two_rows
     return models
 
 
@@ -46,10 +46,9 @@ def weights(model):
 
 
 def unchanged(model, before):
-    same = lambda a, b: torch.equal(
-        a.view(torch.uint8) if a.element_size() == 1 else a, b.view(torch.uint8) if b.element_size() == 1 else b
-    )
-    return all(same(v, before[k]) for k, v in model.model.state_dict().items()) and not any(x._forward_hooks for x in model.model.modules())
+    bits = lambda t: t.view(torch.uint8) if t.element_size() == 1 else t
+    same = all(torch.equal(bits(v), bits(before[k])) for k, v in model.model.state_dict().items())
+    return same and not any(module._forward_hooks for module in model.model.modules())
 
 
 def distance(a, b):
@@ -79,8 +78,8 @@ def test_every_row_of_a_batch_has_its_own_adapter(m, pack, name):
     model = m.make_model(name)
     ours = pack.UnHypeEraser.execute(model, m.make_eraser(name, model), 1.0).result[0]
     positive = m.prompt(name) + m.prompt(name, 5)
-    together = m.sample(ours, [[torch.cat([p[0] for p in positive]), {"pooled_output": torch.cat([p[1]["pooled_output"] for p in positive])}]],
-                        m.prompt(name, 1), m.noise(name, 2))  # fmt: skip
+    both = m.two_rows(positive[:1], positive[1:])
+    together = m.sample(ours, both, m.prompt(name, 1), m.noise(name, 2))
     for row in range(2):
         alone = m.sample(ours, [positive[row]], m.prompt(name, 1), m.noise(name, 2)[row : row + 1])
         assert distance(together[row], alone[0]) < 1e-4

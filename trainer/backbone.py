@@ -12,7 +12,7 @@ from unhype.condition import Condition, read_condition
 from unhype.layers import Family, family_of
 
 ROOT = Path(__file__).resolve().parents[1]
-DEMO = "demo"
+DEMOS = {"demo": "demo.base", "demo-flux": "demo.flux"}
 TOGETHER = 32  # prompts in one forward of the text encoder
 _kept_alive = []
 
@@ -111,6 +111,7 @@ class Backbone:
     model: object  # comfy ModelPatcher
     clip: object
     vae: object
+    rows: int = 0  # of a training batch in one forward; 0: all
 
     @property
     def diffusion_model(self):
@@ -136,6 +137,12 @@ class Backbone:
         import comfy.model_management
 
         comfy.model_management.load_models_gpu([model or self.model], force_full_load=True)
+
+    def load_partly(self, needed: int) -> None:
+        """The base's own weights, as many on the device as leave `needed` bytes free there; the others follow when used."""
+        import comfy.model_management
+
+        comfy.model_management.load_models_gpu([self.model], memory_required=needed)
 
     def encode(self, prompts: list[str], clip_skip: int = 1) -> Text:
         """Encode prompts that take as many chunks as the first of them, clip_skip 1 being the layer of an untouched graph.
@@ -261,25 +268,54 @@ def encode_together(clip, tokens: list[dict]) -> list[tuple] | None:
     return pairs
 
 
-def load_backbone(base: str) -> Backbone:
-    """The base called "demo", or a single-file checkpoint by path, or by its name in ComfyUI's checkpoint folders."""
-    if base == DEMO:
-        from demo.base import load
+def find_base(base: str) -> str:
+    """The path of a base model's file, as given or by its name in ComfyUI's folders."""
+    return find_file(base, ("checkpoints", "diffusion_models"), "base model")
 
-        backbone = Backbone(*load())
-    else:
-        import comfy.sd
-        import folder_paths
 
-        path = base if Path(base).is_file() else folder_paths.get_full_path("checkpoints", base)
-        if path is None:
-            raise FileNotFoundError(
-                f"base model {base!r}: no such file, and not in {', '.join(folder_paths.get_folder_paths('checkpoints'))}. "
-                f"Give the path of a checkpoint, or {DEMO!r} for the bundled demo base"
-            )
+def find_file(name: str, folders: tuple[str, ...], what: str) -> str:
+    import folder_paths
+
+    if Path(name).is_file():
+        return name
+    for folder in folders:
+        if path := folder_paths.get_full_path(folder, name):
+            return path
+    looked = ", ".join(p for folder in folders for p in folder_paths.get_folder_paths(folder))
+    raise FileNotFoundError(f"{what} {name!r}: no such file, and not in {looked}. Give the path of one")
+
+
+def load_backbone(base: str, text_encoders: list[str] = (), vae: str = "") -> Backbone:
+    """A demo base, a checkpoint, or a diffusion model with its text encoders and VAE in files of their own."""
+    backbone = Backbone(*importlib.import_module(DEMOS[base]).load()) if base in DEMOS else load_files(base, text_encoders, vae)
+    return ready(backbone)
+
+
+def load_files(base: str, text_encoders: list[str], vae: str) -> Backbone:
+    """Files by path, or by name in ComfyUI's model folders."""
+    import comfy.sd
+    import comfy.utils
+
+    path = find_base(base)
+    if not text_encoders:
         backbone = Backbone(*comfy.sd.load_checkpoint_guess_config(path, output_vae=True, output_clip=True)[:3])
-        if backbone.clip is None or backbone.vae is None:
-            raise ValueError(f"base model {path} holds no text encoder or no VAE: choose a full checkpoint")
+        if backbone.clip is None:
+            raise ValueError(f"base model {path} holds no text encoder: choose a full checkpoint, or give text_encoders and vae")
+    else:
+        backbone = Backbone(comfy.sd.load_diffusion_model(path), None, None)
+        files = [find_file(f, ("text_encoders",), "text encoder") for f in text_encoders]
+        kind = getattr(comfy.sd.CLIPType, backbone.family.encoders)
+        backbone.clip = comfy.sd.load_clip(files, clip_type=kind)
+    if vae:
+        backbone.vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(find_file(vae, ("vae",), "VAE")))
+    if backbone.vae is None:
+        raise ValueError(f"base model {path} holds no VAE, which draws the previews: give one as vae")
+    return backbone
+
+
+def ready(backbone: Backbone) -> Backbone:
+    """The backbone with its own weights in place, frozen, gradients passing through it."""
     backbone.load()
     backbone.diffusion_model.requires_grad_(False)
+    allow_gradients(backbone.diffusion_model)
     return backbone

@@ -21,7 +21,9 @@ class ConfigError(ValueError):
 
 @dataclass
 class Config:
-    base: str = ""  # a checkpoint's path or name, or "demo"
+    base: str = ""  # a checkpoint's or diffusion model's path or name, or "demo", "demo-flux"
+    text_encoders: list = field(default_factory=list)  # files, where the base holds none (Flux: clip_l and t5xxl)
+    vae: str = ""  # a file, where the base holds none
     # "cat, kitty -> forest": what is forgotten, in one or more words -> what is drawn instead; "cat -> ?animal" and
     # "cat" let it be suggested
     erase: list = field(default_factory=list)
@@ -59,7 +61,7 @@ class Config:
     learning_rate: float = 5e-4
     guidance: float = 1.0  # gamma: how far beyond the mapping concept the target lies
     retain_weight: float = 10.0
-    retain_batch: int = 256
+    retain_batch: int = 0  # 0: as the family's
     eta: float = 0.05  # trajectory: length of the simulated step
     autocast: str = "none"  # or "bf16"
     seed: int = 0
@@ -77,7 +79,7 @@ class Config:
 
     def for_family(self, family: Family) -> "Config":
         """With the family's own size, cfg and clip skips where these are not given."""
-        own = {"size": family.size, "cfg": family.cfg, "clip_skips": list(family.clip_skips)}
+        own = {"size": family.size, "cfg": family.cfg, "clip_skips": list(family.clip_skips), "retain_batch": family.retain_batch}
         return replace(self, **{name: getattr(self, name) or value for name, value in own.items()})
 
     def to_json(self) -> str:
@@ -95,7 +97,6 @@ POSITIVE = (
     "iterations",
     "batch",
     "learning_rate",
-    "retain_batch",
     "eta",
     "save_every",
 )
@@ -143,7 +144,7 @@ def check(config: Config, source: str) -> Config:
     for name in POSITIVE:
         if not getattr(config, name) > 0:
             wrong(name, getattr(config, name), "a number above 0")
-    for name in ("guidance", "retain_weight", "preview_every", "seed", "neighbours", "cfg", "bottleneck"):
+    for name in ("guidance", "retain_weight", "preview_every", "seed", "neighbours", "cfg", "bottleneck", "retain_batch"):
         if getattr(config, name) < 0:
             wrong(name, getattr(config, name), "0 or more")
     for name, choices in CHOICES.items():
@@ -227,6 +228,7 @@ def parse_arguments(argv: list[str], description: str) -> tuple[Config, argparse
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", help="YAML file of settings")
     parser.add_argument("--comfyui", help="folder of the ComfyUI install (default: COMFYUI_PATH, or the one this pack lies in)")
+    parser.add_argument("--dry-run", action="store_true", help="say what it would take, and whether it fits, without loading anything")
     parser.add_argument("--resume", action="store_true", help="continue a training that was stopped")
     for f in fields(Config):
         default = getattr(DEFAULT, f.name)

@@ -122,7 +122,7 @@ def evaluate(config, seeds: int, progress=print) -> dict:
     from demo import prompts
 
     started = time.time()
-    backbone = host.load_backbone(config.base)
+    backbone = host.load_backbone(config.base, config.text_encoders, config.vae)
     config = config.for_family(backbone.family)
     eraser = load_eraser(config.out)
     noun, judge = eraser.concepts[0].name, load_judge()

@@ -9,7 +9,7 @@ from PIL import Image
 from unhype.adapter import Term, adapter
 from unhype.hypernetwork import at_strength
 
-from .backbone import Backbone
+from .backbone import Backbone, Text
 from .config import Config
 
 ROWS = 4  # prompts of each kind
@@ -41,25 +41,30 @@ def picture_grid(pictures: torch.Tensor, columns: int) -> Image.Image:
     return Image.fromarray((grid.clamp(0, 1) * 255).round().to(torch.uint8).numpy().astype(np.uint8))
 
 
-@torch.no_grad()
-def write_preview(backbone: Backbone, network, config: Config, targets, retain, iteration: int) -> Path:
-    """One PNG: a row per strength (none, half, full), erased prompts on the left, kept ones on the right."""
+def shown(backbone: Backbone, targets, retain) -> tuple[Text, Text]:
+    """The prompts of a preview, a few erased ones and a few kept ones, and as many empty ones."""
     spread = lambda prompts: [prompts[i * len(prompts) // ROWS] for i in range(min(ROWS, len(prompts)))]
     texts = [t.prompt.text for t in spread([t for t in targets if not t.prompt.pair])] + [
         p.text for p in spread([p for p in retain if not p.pair])
     ]
-    text = backbone.encode(texts)
-    negative = backbone.encode([""]).repeated(len(texts))
-    shown = []
+    text = backbone.encode([*texts, ""])
+    return text.rows(slice(-1)), text.rows(slice(-1, None)).repeated(len(texts))
+
+
+@torch.no_grad()
+def write_preview(backbone: Backbone, network, config: Config, prompts: tuple[Text, Text], iteration: int) -> Path:
+    """One PNG: a row per strength (none, half, full), erased prompts on the left, kept ones on the right."""
+    text, negative = prompts
+    count, pictures = len(text.tokens), []
     for strength in SHOWN:
         model = adapted_sampling(
-            backbone, network.shape.layers, torch.arange(len(texts)), at_strength(network, text.condition().to(backbone.device), strength)
+            backbone, network.shape.layers, torch.arange(count), at_strength(network, text.condition().to(backbone.device), strength)
         )
         latents = backbone.sample(
             text.conditioning(), negative.conditioning(), config.size_of(False), config.seed, config.sampling_steps, config.cfg, model
         )
-        shown.append(backbone.decode(latents))
+        pictures.append(backbone.decode(latents))
     path = Path(config.out).with_suffix(".previews") / f"{iteration:06d}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture_grid(torch.cat(shown), len(texts)).save(path)
+    picture_grid(torch.cat(pictures), count).save(path)
     return path

@@ -69,6 +69,10 @@ class Batch:
     eps_star: torch.Tensor  # what it is to become
     scale: torch.Tensor  # (N,)
 
+    def rows(self, index) -> "Batch":
+        own = lambda value: value.rows(index) if isinstance(value, Condition) else value[index]
+        return Batch(**{name: own(value) for name, value in vars(self).items()})
+
     def to(self, device) -> "Batch":
         return Batch(**{name: value.to(device) for name, value in vars(self).items()})
 

@@ -2,6 +2,7 @@
 
     python trainer/train.py --config trainer/configs/demo_cat.yaml
     python trainer/train.py --base MODEL.safetensors --erase "cat -> forest" --out models/unhype/cat.safetensors
+    python trainer/train.py --config ... --dry-run         (what it takes and whether it fits, from the file's header)
     python trainer/train.py --config ... --resume          (after Ctrl+C, a crash or a power cut)
 
 Beside the eraser file it writes a .jsonl log, .previews/*.png, a .cache.safetensors of samples and a
@@ -15,7 +16,9 @@ STARTED = time.time()
 import json
 import signal
 import sys
+from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -24,12 +27,13 @@ import torch
 from tqdm import tqdm
 
 from trainer import backbone as host
-from trainer import previews, state, switch
+from trainer import dry_run, memory, previews, state, switch
 from trainer.config import Config, ConfigError, parse_arguments
 from trainer.data import Data
 from trainer.extend import take_over
 from trainer.neighbours import resolve
 from trainer.objectives import OBJECTIVES, retention_loss
+from trainer.samples import Batch
 from unhype.adapter import Term, adapter
 from unhype.checkpoint import Concept, Eraser, load_eraser, save_eraser
 from unhype.condition import stack_conditions
@@ -123,39 +127,73 @@ def new_optimizer(network, config: Config) -> torch.optim.Adam:
     return torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=config.learning_rate, betas=(0.9, 0.99))
 
 
+def make_room(config: Config, backbone: host.Backbone, progress=print) -> None:
+    """On a graphics card: text encoders off it, and the training step run in the fastest way that fits.
+
+    Raises ValueError where none does.
+    """
+    import comfy.model_management
+
+    *_, step = dry_run.measure(config)
+    total = comfy.model_management.get_total_memory(backbone.device)
+    plan = memory.plan(step, config.batch, total)
+    if plan is None:
+        raise ValueError(
+            f"a training step at {config.size} takes {step.peak(1, True, True) / memory.GB:.1f} GB even with one row, this card has "
+            f"{total / memory.GB:.1f}: make size, rank or hidden smaller"
+        )
+    progress(f"memory: {plan.peak / memory.GB:.1f} of {total / memory.GB:.1f} GB, {plan}")
+    backbone.rows = plan.rows
+    if plan.recompute:
+        memory.recompute_blocks(backbone.diffusion_model, backbone.family)
+    comfy.model_management.unload_all_models()
+    if plan.offload:
+        backbone.load_partly(step.peak(plan.rows, plan.recompute, True))
+    else:
+        backbone.load()
+
+
 def training_step(network, backbone, config: Config, data: Data, optimizer, rng, iteration: int) -> dict:
-    """One step of the objective and the retention loss; returns the losses."""
+    """One step of the objective, a part of the batch after the other, and of the retention loss; returns the losses."""
     device = backbone.device
     kind = data.samples[iteration % len(data.samples)]
     size = max(1, config.batch // (1 + iteration % len(data.samples)))
-    batch = data.batch(kind, size, config.steps, rng).to(device)
-    rows = torch.arange(len(batch.x), device=device)
-    layers = network.shape.layers
-
-    def predict(factors):
-        with adapter(backbone.diffusion_model, [Term(rows, layers, factors)], len(rows)):
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.autocast == "bf16"):
-                return backbone.predict(batch.x, batch.sigma, batch.context, batch.pooled).float()
-
-    loss, task = OBJECTIVES[config.objective](network, batch, predict, config.steps, config.eta)
-    losses = {"loss": loss.item(), "task": task}
-    if config.retain_weight:
-        condition, off = data.retained(iteration, config.retain_batch, rng)
-        s = torch.rand(len(off), generator=rng) * config.steps
-        retain = retention_loss(network, condition.to(device), s.to(device), off.to(device))
-        loss = loss + config.retain_weight * retain
-        losses["retain"] = retain.item()
-    if not loss.isfinite() or losses["task"] > 1e3:
-        raise Diverged(
-            f"the training diverged at iteration {iteration} (task loss {losses['task']:.3g}): lower learning_rate, guidance or eta"
-        )
+    batch = data.batch(kind, size, config.steps, rng)
+    losses = {"loss": 0.0, "task": 0.0}
+    optimizer.zero_grad(set_to_none=True)
+    parts = torch.arange(size).split(backbone.rows or size)
+    for part in parts:
+        with ExitStack() as adapted:  # until after the backward pass, in which blocks may be computed again
+            rows = batch.rows(part).to(device)
+            predict = partial(adapted_prediction, adapted, network.shape.layers, backbone, config, rows)
+            loss, task = OBJECTIVES[config.objective](network, rows, predict, config.steps, config.eta)
+            share = len(part) / size
+            losses["loss"] += share * loss.item()
+            losses["task"] += share * task
+            loss = share * loss
+            if config.retain_weight and part is parts[-1]:
+                condition, off = data.retained(iteration, config.retain_batch, rng)
+                s = torch.rand(len(off), generator=rng) * config.steps
+                retain = retention_loss(network, condition.to(device), s.to(device), off.to(device))
+                loss = loss + config.retain_weight * retain
+                losses["retain"] = retain.item()
+            if not loss.isfinite() or losses["task"] > 1e3:
+                raise Diverged(
+                    f"the training diverged at iteration {iteration} (task loss {losses['task']:.3g}): lower learning_rate, guidance or eta"
+                )
+            loss.backward()
     for group in optimizer.param_groups:
         group["lr"] = rate(config, iteration)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
     torch.nn.utils.clip_grad_norm_(group["params"], CLIP)
     optimizer.step()
     return losses
+
+
+def adapted_prediction(adapted: ExitStack, layers, backbone, config: Config, batch: Batch, factors):
+    """The denoiser's prediction for a batch with an adapter per row, which stays on until `adapted` is closed."""
+    adapted.enter_context(adapter(backbone.diffusion_model, [Term(torch.arange(len(batch.x)), layers, factors)], len(batch.x)))
+    with torch.autocast(backbone.device.type, torch.bfloat16, enabled=config.autocast == "bf16"):
+        return backbone.predict(batch.x, batch.sigma, batch.context, batch.pooled).float()
 
 
 def train(config: Config, backbone: host.Backbone, resume: bool = False, imported: float = 0.0, progress=tqdm.write) -> Eraser:
@@ -168,6 +206,7 @@ def train(config: Config, backbone: host.Backbone, resume: bool = False, importe
     out.parent.mkdir(parents=True, exist_ok=True)
     config = resolve(config.for_family(backbone.family), backbone, progress)
     data = Data(config, backbone, progress)
+    shown = previews.shown(backbone, data.targets, data.retain) if config.preview_every else None
     network, family = new_network(config, backbone, data)
     names = [Concept(e.name, e.mapping) for e in config.erased()]
     eraser = Eraser(network, family, names, asdict(config), source=out.name)
@@ -177,6 +216,8 @@ def train(config: Config, backbone: host.Backbone, resume: bool = False, importe
             f"switch for {concept.name!r}: threshold {calibration['threshold']:.2f} between safe prompts up to "
             f"{calibration['highest_safe']:.2f} and targets from {calibration['lowest_target']:.2f}"
         )
+    if backbone.device.type != "cpu":
+        make_room(config, backbone, progress)
     optimizer = new_optimizer(network.to(backbone.device), config)
     rng = torch.Generator().manual_seed(config.seed)
     done = state.load_state(config, network, optimizer, rng) if resume else 0
@@ -198,7 +239,7 @@ def train(config: Config, backbone: host.Backbone, resume: bool = False, importe
                 progress(f"stopped at iteration {done}: saved to {state.state_path(config)}, continue with --resume")
                 raise KeyboardInterrupt
             if config.preview_every and done % config.preview_every == 0 and done < config.iterations:
-                previews.write_preview(backbone, network, config, data.targets, data.retain, done)
+                previews.write_preview(backbone, network, config, shown, done)
     network.least = usual_length(network, data)
     eraser.metrics = {
         "train_seconds": round(time.time() - STARTED - imported, 1),
@@ -207,7 +248,7 @@ def train(config: Config, backbone: host.Backbone, resume: bool = False, importe
     }
     save_eraser(eraser, out)
     if config.preview_every:
-        previews.write_preview(backbone, network, config, data.targets, data.retain, done)
+        previews.write_preview(backbone, network, config, shown, done)
     seconds, most = eraser.metrics["train_seconds"], eraser.metrics["train_peak_mb"]
     progress(f"saved {out} ({out.stat().st_size / 1e6:.1f} MB) after {seconds} s, at most {most} MB")
     return eraser
@@ -230,7 +271,10 @@ def main(argv: list[str]) -> int:
         before = time.time()
         host.start_comfy(host.find_comfy(arguments.comfyui))
         imported = time.time() - before
-        train(config, host.load_backbone(config.base), arguments.resume, imported)
+        if arguments.dry_run:
+            print(dry_run.report(config))
+            return 0
+        train(config, host.load_backbone(config.base, config.text_encoders, config.vae), arguments.resume, imported)
     except KeyboardInterrupt:
         return 130
     except (ConfigError, Diverged, FileNotFoundError, ValueError, OSError) as error:

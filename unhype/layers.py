@@ -37,12 +37,15 @@ class Family:
     size: str
     cfg: float
     clip_skips: tuple[int, ...]  # text encoder layers that its users choose, 1 the one that a graph has by itself
-    blocks: str  # regular expression over the modules whose activations are recomputed where memory is short
+    tokens: int  # states of an ordinary prompt
+    retain_batch: int
+    blocks: str  # regular expression over the modules that are computed again where memory is short
+    encoders: str  # how ComfyUI calls the pair of text encoders in files of their own
 
 
 # Cross-attention key and value, as the paper has it for Stable Diffusion.
 CROSS_ATTENTION = (Target(r".*\.attn2\.to_[kv]"),)
-UNET_BLOCKS = r".*\.transformer_blocks\.\d+"
+UNET_BLOCKS = r".*\.transformer_blocks\.\d+|(in|out)put_blocks\.\d+\.0|middle_block\.[02]"
 UNET, LEVEL0, LABEL = "input_blocks.0.0.weight", "input_blocks.1.1.proj_in.weight", "label_emb.0.0.weight"
 MMDIT = "joint_blocks.0.x_block.attn.qkv.weight"
 
@@ -59,7 +62,10 @@ FAMILIES = {
             size="512x512",
             cfg=7.5,
             clip_skips=(1, 2),
+            tokens=77,
+            retain_batch=256,
             blocks=UNET_BLOCKS,
+            encoders="STABLE_DIFFUSION",
         ),
         Family(
             "sd2",
@@ -71,7 +77,10 @@ FAMILIES = {
             size="768x768",
             cfg=7.5,
             clip_skips=(1,),
+            tokens=77,
+            retain_batch=256,
             blocks=UNET_BLOCKS,
+            encoders="STABLE_DIFFUSION",
         ),
         Family(
             "sdxl",
@@ -83,7 +92,10 @@ FAMILIES = {
             size="1024x1024",
             cfg=7.0,
             clip_skips=(1,),
+            tokens=77,
+            retain_batch=256,
             blocks=UNET_BLOCKS,
+            encoders="STABLE_DIFFUSION",
         ),
         # The paper's to_v, add_v_proj and to_out.0 in diffusers' names.
         Family(
@@ -100,7 +112,10 @@ FAMILIES = {
             size="512x512",
             cfg=1.0,
             clip_skips=(1,),
+            tokens=256,
+            retain_batch=32,
             blocks=r"(double|single)_blocks\.\d+",
+            encoders="FLUX",
         ),
     )
 }

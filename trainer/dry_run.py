@@ -1,0 +1,141 @@
+"""What a training would take, said from the checkpoint's header alone: layers, file, memory, work, and whether it fits."""
+
+import json
+import struct
+import time
+from pathlib import Path
+
+import torch
+
+from unhype.checkpoint import HALF
+from unhype.hypernetwork import Hypernetwork, Shape
+from unhype.layers import Family, family_of, layer_table
+
+from . import memory
+from .backbone import DEMOS, find_base, load_backbone
+from .config import Config
+
+CARDS = (8, 12, 16, 24, 48)  # GB, looked at where there is no GPU
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+DTYPES |= {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "U8": torch.uint8, "I8": torch.int8, "I64": torch.int64}
+TIMED = 0.3  # seconds
+
+
+def header(path: str) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file on the meta device: shapes and types, no data is read."""
+    if Path(path).suffix != ".safetensors":
+        raise ValueError(f"{path}: a dry run reads the header of a .safetensors file; this is another kind of file")
+    with open(path, "rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        entries = json.loads(file.read(length))
+    entries.pop("__metadata__", None)
+    unknown = {e["dtype"] for e in entries.values()} - DTYPES.keys()
+    if unknown:
+        raise ValueError(f"{path} holds tensors of type {', '.join(sorted(unknown))}, which a dry run cannot judge")
+    return {name: torch.empty(e["shape"], dtype=DTYPES[e["dtype"]], device="meta") for name, e in entries.items()}
+
+
+def meta_model(base: str, compute: torch.dtype):
+    """The base's diffusion model on the meta device, its weights as they are stored."""
+    if base in DEMOS:
+        return load_backbone(base).diffusion_model.to("meta")
+    import comfy.model_detection
+
+    tensors = header(find_base(base))
+    prefix = comfy.model_detection.unet_prefix_from_state_dict(tensors)
+    if not any(name.startswith(prefix) for name in tensors):
+        prefix = ""
+    config = comfy.model_detection.model_config_from_unet(tensors, prefix)
+    if config is None:
+        raise ValueError(f"base model {base} holds no diffusion model that ComfyUI knows")
+    kinds = [t.dtype for name, t in tensors.items() if name.startswith(prefix) and t.is_floating_point() and len(t.shape) == 2]
+    stored = max(set(kinds), key=kinds.count)
+    config.set_inference_dtype(stored, None if stored == compute else compute)
+    return config.get_model({}, prefix, torch.device("meta")).diffusion_model.requires_grad_(False)
+
+
+def widths(diffusion_model, family: Family) -> tuple[int, int, int]:
+    """(token states, pooled embedding, the denoiser's vector input) of a model, as far as its own weights say."""
+    parameters = dict(diffusion_model.named_parameters())
+    vector = next((p.shape[1] for name, p in parameters.items() if name in ("label_emb.0.0.weight", "vector_in.in_layer.weight")), 0)
+    text = parameters["txt_in.weight"].shape[1] if "txt_in.weight" in parameters else layer_table(diffusion_model, family)[0].inputs
+    return text, min(vector or text, text, 1280), vector  # SDXL's vector is its pooled embedding and sizes
+
+
+def inputs_of(diffusion_model, family: Family, size: tuple[int, int], tokens: int, dtype, device) -> dict[str, torch.Tensor]:
+    """One row of everything that the denoiser takes."""
+    text, _, vector = widths(diffusion_model, family)
+    channels = diffusion_model.out_channels
+    channels = channels // diffusion_model.patch_size**2 if hasattr(diffusion_model, "patch_size") else channels
+    make = lambda *shape: torch.zeros(*shape, dtype=dtype, device=device)
+    given = {"x": make(1, channels, size[1] // 8, size[0] // 8), "context": make(1, tokens, text), "guidance": make(1)}
+    return given | ({"y": make(1, vector)} if vector else {})
+
+
+def new_network(diffusion_model, family: Family, config: Config, device="meta") -> Hypernetwork:
+    """The config's hypernetwork for this model."""
+    text, pooled, _ = widths(diffusion_model, family)
+    layers, concepts = layer_table(diffusion_model, family), len(config.erase)
+    sizes = (config.rank, config.steps, config.hidden, config.queries, pooled, text, concepts, config.bottleneck)
+    with torch.device(device):
+        return Hypernetwork(Shape(layers, *sizes))
+
+
+def file_bytes(network: Hypernetwork) -> int:
+    """The eraser file's tensors."""
+    return sum(t.numel() * (2 if name.startswith(HALF) else 4) for name, t in network.state_dict().items())
+
+
+def measure(config: Config, compute: torch.dtype = torch.bfloat16) -> tuple[Config, Family, Hypernetwork, memory.Step]:
+    """The config with its family's settings, the family, the hypernetwork and what a step takes."""
+    diffusion_model = meta_model(config.base, compute)
+    family = family_of(diffusion_model)
+    config = config.for_family(family)
+    network = new_network(diffusion_model, family, config)
+    inputs = inputs_of(diffusion_model, family, config.size_of(False), family.tokens, compute, "meta")
+    return config, family, network, memory.measure(diffusion_model, family, network, inputs, config.retain_batch)
+
+
+def speed(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating point operations per second of a large matrix product on this device."""
+    size = 4096 if device.type == "cuda" else 1024
+    a = torch.randn(size, size, device=device, dtype=dtype)
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    a @ a, wait()
+    count, started = 0, time.perf_counter()
+    while time.perf_counter() - started < TIMED:
+        a @ a, wait()
+        count += 1
+    return count * 2 * size**3 / (time.perf_counter() - started)
+
+
+def report(config: Config) -> str:
+    """The dry run's words."""
+    import comfy.model_management
+
+    device = comfy.model_management.get_torch_device()
+    on_card = device.type != "cpu"
+    compute = torch.bfloat16 if on_card else torch.float32
+    config, family, network, step = measure(config, compute)
+    count = sum(p.numel() for p in network.parameters())
+    lines = [
+        f"{config.base}: {family.title}, {len(network.shape.layers)} layers, weights of {step.weights / 1e9:.2f} GB",
+        f"hypernetwork: {count / 1e6:.1f} million parameters, file of {file_bytes(network) / 1e6:.1f} MB for {len(config.erase)} concepts",
+        f"a step of {config.batch} rows at {config.size}, {str(compute).removeprefix('torch.')}:",
+    ]
+    memories = [comfy.model_management.get_total_memory(device)] if on_card else [gb * memory.GB for gb in CARDS]
+    for total in memories:
+        plan = memory.plan(step, config.batch, total)
+        where = f"this card of {total / memory.GB:.0f} GB" if on_card else f"a card of {total / memory.GB:.0f} GB"
+        lines.append(f"  {where}: " + (f"{plan.peak / memory.GB:.1f} GB at the peak, {plan}" if plan else "does not fit"))
+    if not on_card:
+        free = comfy.model_management.get_total_memory(device)
+        peak = step.peak(config.batch, False, False)
+        lines.append(f"  here, on the CPU: {peak / memory.GB:.1f} GB at the peak of {free / memory.GB:.0f} GB")
+    flops = step.flops * config.batch * config.iterations
+    rate = speed(device, compute)
+    lines.append(
+        f"work: {flops:.2g} floating point operations in {config.iterations} steps; a matrix product runs at {rate / 1e12:.2f} TFLOPS here, "
+        f"so at least {flops / rate / 60:.1f} minutes"
+    )
+    return "\n".join(lines)

@@ -1,9 +1,10 @@
 """Set-up, demo, test, bench and host, on a machine that has only Python (3.10 or newer) and a package index.
 
     python dev.py demo     train the demo eraser and write out/demo/report.json and out/demo/grid.png
+                           (--flux: of the Flux demo base, into out/demo-flux)
     python dev.py test     the whole test suite; JUnit in out/junit.xml
     python dev.py bench    erasers and what people would use instead, side by side, for hours; out/bench/report.md
-                           (--quick: three minutes; --speed: what the node costs alone)
+                           (--quick: three minutes; --speed: what the node costs alone; --fullsize: models of full size)
     python dev.py host     a ComfyUI server with this pack installed, to open in a browser
 
 Each sets up what it needs first: a virtual environment in .venv, a real ComfyUI in .host. Nothing is done twice.
@@ -116,7 +117,8 @@ def run(*command, threads: int | None = None) -> int:
 
 
 def demo(arguments) -> int:
-    config = "trainer/configs/demo_cat.yaml"
+    config = f"trainer/configs/demo_{'flux_' * ('--flux' in arguments)}cat.yaml"
+    arguments = [a for a in arguments if a != "--flux"]
     return run("trainer/train.py", "--config", config) or run("trainer/evaluate.py", "--config", config, *arguments)
 
 
@@ -127,6 +129,8 @@ def test(arguments) -> int:
 def bench(arguments) -> int:
     if "--speed" in arguments:
         return run("benchmarks/speed.py")
+    if "--fullsize" in arguments:
+        return run("benchmarks/fullsize.py")
     return run("benchmarks/bench.py", *arguments, threads=1)
 
 

@@ -73,6 +73,7 @@ class Bench:
         sizes = [FOUR, TWELVE, *([n] for n in SINGLE)]
         trained, others = ("lora-esd", "lora-switched", "esd-full"), ("unhype-trajectory", "unhype-authors")
         core = [(m, nouns, 0) for m in ("unhype", "uce") for nouns in sizes] + [(m, FOUR, 0) for m in (*trained, "lora-stack", *others)]
+        core += [(recipes.NARROW, nouns, 0) for nouns in (FOUR, TWELVE)]
         rest = [(m, TWELVE, 0) for m in (*trained, *others)]
         rest += [(m, [n], 0) for m in trained for n in SINGLE] + [("lora-stack", TWELVE, 0)]
         rest += [(m, FOUR, s) for m in ("unhype", "uce", *trained, "lora-stack") for s in SEEDS[1:]]
@@ -152,7 +153,8 @@ def forced_too(name: str) -> tuple[bool, ...]:
 
 def settings_of(name: str, settings: dict) -> dict:
     """What a method's result depends on: its own settings, and those of the parts that it is made of."""
-    parts = {"lora-switched": ("lora-esd", "unhype"), "lora-stack": ("lora-esd",), **dict.fromkeys(recipes.CONTROLS, ("unhype",))}
+    parts = {"lora-switched": ("lora-esd", "unhype"), "lora-stack": ("lora-esd",), recipes.NARROW: ("unhype",)}
+    parts |= dict.fromkeys(recipes.CONTROLS, ("unhype",))
     return {f"{part}.{k}": v for part in parts.get(name, (name,)) for k, v in settings.get(part, {}).items()}
 
 

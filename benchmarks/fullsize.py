@@ -186,7 +186,7 @@ def run(name: str, weights: str) -> dict:
             started = time.perf_counter()
             predict(adapted)
             spent[label] = time.perf_counter() - started
-    counted_peak = step.peak(ROWS, True, False) - memory.SET_ASIDE
+    counted_peak = step.peak(ROWS, True, False)
     return {
         "model": name,
         "weights": weights,
@@ -202,7 +202,6 @@ def run(name: str, weights: str) -> dict:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fullsize", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--row", nargs=3, metavar=("KIND", "MODEL", "WEIGHTS"), help="one row, estimate or run, to the standard output")
     arguments = parser.parse_args()

@@ -17,7 +17,7 @@ from demo.judge import NAMES
 from demo.prompts import erased_prompts, other_prompts
 from trainer import baselines, controls
 from trainer.concepts import retain_prompts, target_prompts
-from trainer.config import Config, from_mapping, read_yaml
+from trainer.config import DEFAULT, Config, from_mapping, read_yaml
 from trainer.data import Data
 from trainer.train import train
 from unhype.checkpoint import load_eraser, write_atomically
@@ -33,8 +33,9 @@ GROWTH = 0.55
 # Erased at once, in this order; the single ones are the first six, each alone.
 ORDER = ("cat", "car", "pizza", "guitar", "horse", "ghost", "bear", "fish", "airplane", "house", "ball", "cake")
 ORDER_REST = ("dog", "bus", "book", "apple", "bird", "boat", "clock", "burger")
+NARROW = "unhype-narrow"  # with the bottleneck that makes files of large models small, in unhype's settings
 HYPERNETWORKS = {"unhype": "direct", "unhype-trajectory": "trajectory", "unhype-authors": "authors"}
-METHODS = (*HYPERNETWORKS, "lora-esd", "lora-switched", "esd-full", "uce", "lora-stack")
+METHODS = (*HYPERNETWORKS, NARROW, "lora-esd", "lora-switched", "esd-full", "uce", "lora-stack")
 BASE = "base"  # the model with no eraser at all, as a method to be attacked
 CONTROLS = ("static-switched", "shuffled-switched")
 
@@ -50,7 +51,7 @@ class Cost:
 
 def config_for(method: str, nouns: list[str], seed: int, out: Path, settings: dict) -> Config:
     """The demo's recipe for these nouns, every other noun retained; iterations grow with a power of their number."""
-    values = read_yaml(ROOT / "trainer/configs/demo_cat.yaml") | settings
+    values = read_yaml(ROOT / "trainer/configs/demo_cat.yaml") | {"bottleneck": DEFAULT.bottleneck if method == NARROW else 0} | settings
     values |= {
         "erase": [f"{n} -> {MAPPING}" for n in nouns],
         "retain": [n for n in NOUNS if n not in (*nouns, MAPPING)],
@@ -155,8 +156,9 @@ def make(
         return Method(name, backbone.model), Cost(0.0, 0, 0.0)
     stem = stem_of(nouns, seed)
     path = lambda which, s=stem: folder / f"{which}-{s}.safetensors"
-    config = lambda which, ns=nouns, s=stem: configure(which, ns, seed, path(which, s), settings.get(which, {}))
-    if name in HYPERNETWORKS:
+    of = lambda which: settings.get("unhype" if which == NARROW else which, {})
+    config = lambda which, ns=nouns, s=stem: configure(which, ns, seed, path(which, s), of(which))
+    if name in (*HYPERNETWORKS, NARROW):
         eraser, cost = hypernetwork(backbone, config(name), progress)
         return switched(name, backbone, eraser), cost
     if name in CONTROLS:

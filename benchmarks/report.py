@@ -12,6 +12,7 @@ from .cells import read
 from .settings import TRIALS
 
 MD = "report.md"
+RIVALS = [m for m in recipes.METHODS if m not in ("unhype", recipes.NARROW)]
 TIE = 0.0005  # of H_o
 
 
@@ -72,7 +73,7 @@ def bars(report: dict) -> list[dict]:
         if mean("acc_s") is not None:
             bar(f"{k} erased: others below the base", mean("acc_s_base") - mean("acc_s"), lost)
         bar(f"{k} erased: H_o, share of a perfect eraser's", mean("h_o_share"), share, False)
-        others = {m: o[0] for m in recipes.METHODS if m != "unhype" and (o := over(rows, m, k, "h_o"))}
+        others = {m: o[0] for m in RIVALS if (o := over(rows, m, k, "h_o"))}
         if others and mean("h_o") is not None:
             best = max(others, key=others.get)
             lead = mean("h_o") - others[best]
@@ -106,7 +107,7 @@ def standing(rows: list[dict]) -> list[str]:
     """At each number of erased concepts: who is ahead of whom on H_o, and what tells apart those that tie."""
     texts = []
     for k in (1, 4, 12):
-        found = {m: o[0] for m in recipes.METHODS if (o := over(rows, m, k, "h_o"))}
+        found = {m: o[0] for m in ("unhype", *RIVALS) if (o := over(rows, m, k, "h_o"))}
         if "unhype" not in found or len(found) < 2:
             continue
         own, moved = found.pop("unhype"), lambda m, k=k: percent(over(rows, m, k, "others_change")[0])

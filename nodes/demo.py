@@ -1,8 +1,10 @@
-"""UnHypeDemoModel: MODEL, CLIP and VAE of the bundled demo base, so that a graph runs with nothing downloaded."""
+"""UnHypeDemoModel: MODEL, CLIP and VAE of a bundled demo base, so that a graph runs with nothing downloaded."""
+
+import importlib
 
 from comfy_api.latest import io
 
-BASES = ("emoji-sd",)
+BASES = {"emoji-sd": "base", "emoji-flux": "flux"}  # name -> module in demo/
 
 
 class UnHypeDemoModel(io.ComfyNode):
@@ -15,7 +17,13 @@ class UnHypeDemoModel(io.ComfyNode):
             description="A small model that draws 25 emoji in three styles. Prompts: "
             '"a cat, google style, on a blue background" at 64 x 64, '
             '"a cat and a pizza, twitter style, on a pink background" at 128 x 64.',
-            inputs=[io.Combo.Input("base", options=list(BASES), tooltip="emoji-sd: a Stable Diffusion 1.x layout, 15 million parameters.")],
+            inputs=[
+                io.Combo.Input(
+                    "base",
+                    options=list(BASES),
+                    tooltip="emoji-sd: a Stable Diffusion 1.x layout, cfg 3. emoji-flux: a Flux layout with T5, guidance distilled, cfg 1.",
+                )
+            ],
             outputs=[
                 io.Model.Output(display_name="MODEL"),
                 io.Clip.Output(display_name="CLIP"),
@@ -29,6 +37,4 @@ class UnHypeDemoModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, base) -> io.NodeOutput:
-        from ..demo.base import load
-
-        return io.NodeOutput(*load())
+        return io.NodeOutput(*importlib.import_module(f"..demo.{BASES[base]}", __package__).load())

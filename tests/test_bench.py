@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ROW = {"base", "method", "erased", "seed", "acc_e", "acc_g", "acc_s", "acc_s_base", "h_o", "h_o_share"}
 ROW |= {"train_seconds", "denoiser_evaluations", "file_mb"}
-METHODS = {"unhype", "unhype-trajectory", "unhype-authors", "lora-esd", "lora-switched", "esd-full", "uce", "lora-stack"}
+METHODS = {"unhype", "unhype-narrow", "unhype-trajectory", "unhype-authors", "lora-esd", "lora-switched", "esd-full", "uce", "lora-stack"}
 
 
 def has_the_keys(report: dict) -> None:

@@ -51,7 +51,7 @@ class Config:
     rank: int = 4
     hidden: int = 64
     queries: int = 4
-    bottleneck: int = 16  # width between the trunk and a layer's factors, so that a large model's file stays small; 0: none
+    bottleneck: int = 12  # width between the trunk and a layer's factors, so that a large model's file stays small; 0: none
     steps: int = 300  # S
 
     # training

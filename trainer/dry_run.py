@@ -135,7 +135,7 @@ def report(config: Config) -> str:
     flops = step.flops * config.batch * config.iterations
     rate = speed(device, compute)
     lines.append(
-        f"work: {flops:.2g} floating point operations in {config.iterations} steps; a matrix product runs at {rate / 1e12:.2f} TFLOPS here, "
-        f"so at least {flops / rate / 60:.1f} minutes"
+        f"work: {flops:.2g} floating point operations in {config.iterations} steps; "
+        f"a matrix product runs at {rate / 1e12:.2f} TFLOPS here, so at least {flops / rate / 60:.1f} minutes"
     )
     return "\n".join(lines)

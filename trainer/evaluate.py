@@ -26,6 +26,7 @@ from trainer.studio import FIRST_SEED, Arm, Drawn, Studio
 from trainer.train import Data
 from unhype.checkpoint import load_eraser
 
+COMMANDS = {"demo": "python dev.py demo", "demo-flux": "python dev.py demo --flux"}
 TIE = 0.005  # a lead of less than half a point
 PAIRS_JUDGED, PAIR_SEEDS, WORD_SEEDS = 60, 2, 1  # of the base model alone
 
@@ -258,7 +259,7 @@ def main(argv: list[str]) -> int:
     values = read_yaml(arguments.config)
     config = from_mapping({**values, **({"out": arguments.eraser} if arguments.eraser else {})}, arguments.config)
     host.start_comfy(host.find_comfy(arguments.comfyui))
-    report = evaluate(config, arguments.seeds) | {"command": "python dev.py demo"}
+    report = evaluate(config, arguments.seeds) | {"command": COMMANDS[config.base]}
     path = Path(config.out).with_name("report.json")
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(table(report), f"\nwritten to {path}")

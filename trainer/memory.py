@@ -20,7 +20,7 @@ from unhype.layers import Family
 
 GB = 1024**3
 SPARE = 0.92  # share of a card's memory that is planned with
-SET_ASIDE = 0.8 * GB  # CUDA's own, workspaces, the allocator's gaps
+MOMENTARY = int(0.9 * GB)  # what lives only for a moment: gradients on the way, casts, the allocator's gaps
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Step:
     def peak(self, rows: int, recompute: bool, offload: bool) -> int:
         first, more = self.recomputed if recompute else self.kept
         weights = self.largest_block if offload else self.weights
-        return int(weights + self.network + max(first + more * (rows - 1), self.retain) + SET_ASIDE)
+        return int(weights + self.network + max(first + more * (rows - 1), self.retain) + MOMENTARY)
 
 
 def plan(step: Step, batch: int, memory: float) -> Plan | None:

@@ -1,0 +1,91 @@
+"""Memory: what is counted without data is what autograd keeps, and blocks computed again give the same gradients."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.append(str(Path(__file__).parent))
+NAMES = ("sd1", "sdxl", "flux-dev")
+
+
+@pytest.fixture(scope="module")
+def m(pack):
+    import models
+
+    return models
+
+
+def own_network(model, m, name):
+    """The trainer's own classes, which the pack has under another name."""
+    from trainer import dry_run
+    from trainer.config import Config
+    from unhype.layers import family_of
+
+    family = family_of(model)
+    torch.manual_seed(2)
+    config = Config(base="demo", erase=["cat -> forest"], out="x.safetensors", hidden=16, queries=1).for_family(family)
+    return family, dry_run.new_network(model, family, config, "cpu")
+
+
+def step(model, family, network, inputs, rows):
+    """Gradients of the hypernetwork after a step like the trainer's, and the bytes kept for them."""
+    from trainer import memory
+    from unhype.adapter import Term, adapter
+
+    torch.manual_seed(3)
+    batch = {k: torch.randn(rows, *v.shape[1:]) for k, v in inputs.items()}
+    condition = memory.empty_condition(network, rows, batch["context"].shape[1], "cpu")
+    condition = condition._replace(tokens=batch["context"].clone(), pooled=torch.randn_like(condition.pooled))
+    network.zero_grad()
+    x = batch.pop("x")
+    with memory.Kept([*model.parameters(), *network.parameters(), *network.buffers()]) as kept:
+        factors = network(condition, torch.full((rows,), 300.0))
+        with adapter(model, [Term(torch.arange(rows), network.shape.layers, factors)], rows):
+            loss = model(x, torch.full((rows,), 0.5), transformer_options={}, **batch).square().mean()
+            counted = kept.bytes
+            loss.backward()
+    return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]), counted
+
+
+def prepared(m, name, monkeypatch):
+    import comfy.ldm.flux.math
+    import comfy.ldm.modules.attention as attention
+    from trainer import dry_run
+    from trainer.backbone import allow_gradients
+
+    for module in (attention, comfy.ldm.flux.math):
+        monkeypatch.setattr(module, "optimized_attention", attention.attention_pytorch)
+    model = m.make_model(name).model.diffusion_model
+    allow_gradients(model)
+    family, network = own_network(model, m, name)
+    return model, family, network, dry_run.inputs_of(model, family, (64, 64), 12, torch.float32, "cpu")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_blocks_computed_again_keep_less_and_give_the_same_gradients(m, name, monkeypatch):
+    from trainer import memory
+
+    model, family, network, inputs = prepared(m, name, monkeypatch)
+    plain, kept = step(model, family, network, inputs, 3)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    memory.recompute_blocks(model, family)
+    again, kept_less = step(model, family, network, inputs, 3)
+    assert plain.abs().max() > 0
+    torch.testing.assert_close(again, plain, rtol=1e-4, atol=1e-6 * plain.abs().max().item())
+    assert kept_less < 0.7 * kept and all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_counted_is_what_is_kept(m, name, monkeypatch):
+    from trainer import memory
+
+    model, family, network, inputs = prepared(m, name, monkeypatch)
+    kept = [step(model, family, network, inputs, rows)[1] for rows in (1, 4)]
+    on_meta = {k: v.to("meta") for k, v in inputs.items()}
+    counted = memory.measure(model.to("meta"), family, network.to("meta"), on_meta, 8)
+    for rows, real in zip((1, 4), kept):
+        assert abs(counted.kept[0] + (rows - 1) * counted.kept[1] - real) < 0.06 * real
+    assert counted.weights >= sum(p.numel() * 4 for p in model.parameters()) and counted.flops > 0
+    assert counted.recomputed[0] < counted.kept[0] and counted.recomputed[1] < counted.kept[1]

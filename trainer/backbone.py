@@ -14,6 +14,7 @@ from unhype.layers import Family, family_of
 ROOT = Path(__file__).resolve().parents[1]
 DEMOS = {"demo": "demo.base", "demo-flux": "demo.flux"}
 TOGETHER = 32  # prompts in one forward of the text encoder
+WIDE = 2**19  # numbers of one prompt's token states, above which they are kept in bf16
 _kept_alive = []
 
 
@@ -157,7 +158,9 @@ class Backbone:
         longer = [p for p, (tokens, _) in zip(prompts, pairs) if tokens.shape[1] != pairs[0][0].shape[1]]
         if longer:
             raise ValueError(f"prompt {longer[0][:60]!r}... takes more tokens than one chunk of the text encoder: shorten it")
-        return Text(torch.cat([t for t, _ in pairs]).float(), torch.cat([p for _, p in pairs]).float())
+        # T5's states are half as large in bf16, and no less exact: it computes them so.
+        kind = torch.bfloat16 if pairs[0][0][0].numel() > WIDE else torch.float32
+        return Text(torch.cat([t.to(kind) for t, _ in pairs]), torch.cat([p for _, p in pairs]).float())
 
     def vocabulary(self) -> list[str]:
         """The words that are one token each of the text encoder's."""

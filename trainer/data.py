@@ -58,9 +58,10 @@ class Data:
         # What is blended or put among others later has to be encoded together, for one length.
         shown = backbone.encode([*texts, *(t.mapped for t in self.targets), ""])
         self.text, mapped, self.empty = shown.rows(slice(len(texts))), shown.rows(slice(len(texts), -1)), shown.tokens[-1:]
-        both = [backbone.encode([*self.target_texts, *self.safe_texts], skip).condition() for skip in config.clip_skips]
+        every = [backbone.encode([*self.target_texts, *self.safe_texts], skip).condition() for skip in config.clip_skips]
         count = len(self.target_texts)
-        self.target_conditions, self.safe_conditions = [c.rows(slice(count)) for c in both], [c.rows(slice(count, None)) for c in both]
+        self.conditions = every  # targets, then safe prompts; the others are parts of them
+        self.target_conditions, self.safe_conditions = [c.rows(slice(count)) for c in every], [c.rows(slice(count, None)) for c in every]
         cache = Path(config.out).with_suffix(".cache.safetensors")
         self.samples = samples.cached_samples(backbone, config, self.targets, self.text, mapped, cache, progress)
 

@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from unhype.condition import Condition
+from unhype.condition import TOGETHER, Condition, parts
 from unhype.hypernetwork import Hypernetwork
 
 ITERATIONS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 300, 512, 0.02, 0.02
@@ -11,20 +11,21 @@ TAIL = 0.005  # of held-out scores that the threshold does not look at: a prompt
 MARGIN = 0.15  # where between the highest safe and the lowest target score the threshold lies
 
 
-def fit_switch(network: Hypernetwork, conditions: Condition, labels: torch.Tensor, seed: int) -> None:
-    """Fit network.switch to labels (N, K) in 0..1: logistic regression on a smooth maximum over tokens."""
-    switch = network.switch
-    c = network.standardise(conditions)
+def fit_switch(network: Hypernetwork, conditions: Condition, labels: torch.Tensor, seed: int, rows: torch.Tensor | None = None) -> None:
+    """Fit network.switch to labels (N, K) in 0..1, or to some rows of them: logistic regression on a smooth maximum over tokens."""
+    switch, (_, length, width) = network.switch, conditions.tokens.shape
+    rows = torch.arange(len(labels)) if rows is None else rows
+    size = max(1, min(BATCH, TOGETHER // (length * width)))
     rng = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam([switch.weight, switch.bias], lr=LEARNING_RATE)
-    balance = (1 - labels).sum(0) / labels.sum(0).clamp_min(1)
+    balance = (1 - labels[rows]).sum(0) / labels[rows].sum(0).clamp_min(1)
     for _ in range(ITERATIONS):
-        rows = torch.randperm(len(labels), generator=rng)[:BATCH]
-        some = c.rows(rows)
+        picked = rows[torch.randperm(len(rows), generator=rng)[:size]]
+        some = network.standardise(conditions.rows(picked))
         per_token = switch.per_token(some).masked_fill(~some.mask[..., None], -1e9)
         score = per_token.logsumexp(1) - some.mask.sum(1, keepdim=True).clamp_min(1).log()
         hard = per_token.amax(1)
-        loss = sum(F.binary_cross_entropy_with_logits(x, labels[rows], pos_weight=balance) for x in (score, hard))
+        loss = sum(F.binary_cross_entropy_with_logits(x, labels[picked], pos_weight=balance) for x in (score, hard))
         loss = loss + WEIGHT_DECAY * switch.weight.square().sum()
         optimizer.zero_grad()
         loss.backward()
@@ -37,7 +38,7 @@ def calibrate(network: Hypernetwork, conditions: Condition, labels: torch.Tensor
 
     Raises ValueError where no held-out prompt names a concept, or all do.
     """
-    scores = network.scores(conditions)
+    scores = torch.cat([network.scores(conditions.rows(part)) for part in parts(conditions)])
     report = []
     for k in range(scores.shape[1]):
         target, safe = scores[labels[:, k] > 0.5, k], scores[labels[:, k] <= 0.5, k]

@@ -36,13 +36,12 @@ from trainer.objectives import OBJECTIVES, retention_loss
 from trainer.samples import Batch
 from unhype.adapter import Term, adapter
 from unhype.checkpoint import Concept, Eraser, load_eraser, save_eraser
-from unhype.condition import stack_conditions
+from unhype.condition import parts, stack_conditions
 from unhype.hypernetwork import Hypernetwork, Shape
 from unhype.layers import layer_table
 
 WARMUP, DECAY = 0.05, 0.4  # shares of the iterations in which the learning rate rises, and falls to zero
 CLIP = 1.0  # gradient norm
-TOGETHER = 256  # prompts measured at a time
 HELD_OUT = 5  # every fifth prompt of a kind goes to the switch's calibration instead of its fit
 
 
@@ -71,7 +70,7 @@ class StopRequest:
 def new_network(config: Config, backbone: host.Backbone, data: Data) -> tuple[Hypernetwork, str]:
     """A fresh hypernetwork for the backbone's layers and text widths, its standardisation fitted."""
     family = backbone.family
-    seen = stack_conditions([*data.target_conditions, *data.safe_conditions])
+    seen = data.conditions[0]
     torch.manual_seed(config.seed)
     network = Hypernetwork(
         Shape(
@@ -86,7 +85,7 @@ def new_network(config: Config, backbone: host.Backbone, data: Data) -> tuple[Hy
             config.bottleneck,
         )
     )
-    network.standardise.fit(seen)
+    network.standardise.fit(*data.conditions)
     if config.add_to:
         take_over(network, [e.name for e in config.erased()], load_eraser(config.add_to))
     return network, family.name
@@ -94,16 +93,16 @@ def new_network(config: Config, backbone: host.Backbone, data: Data) -> tuple[Hy
 
 def fit_switch(config: Config, network: Hypernetwork, data: Data) -> list[dict]:
     """Fit the switch on four fifths of the prompts and calibrate it on the rest; returns a report per concept."""
-    both = stack_conditions([c for pair in zip(data.target_conditions, data.safe_conditions) for c in pair])
+    every = data.conditions[0] if len(data.conditions) == 1 else stack_conditions(data.conditions)
     safe = torch.zeros(len(data.safe_texts), len(config.erase), dtype=torch.bool)
     labels = torch.cat([data.named, safe]).float().repeat(len(config.clip_skips), 1)
     held_out = torch.zeros(len(labels), dtype=torch.bool)
     for group in [*(labels.T > 0.5), labels.sum(1) == 0]:
         rows = group.nonzero().flatten()
         held_out[rows[HELD_OUT - 1 :: HELD_OUT] if len(rows) >= HELD_OUT else rows[-1:]] = True
-    switch.fit_switch(network, both.rows(~held_out), labels[~held_out], config.seed)
+    switch.fit_switch(network, every, labels, config.seed, (~held_out).nonzero().flatten())
     network.switch.requires_grad_(False)
-    return switch.calibrate(network, both.rows(held_out), labels[held_out])
+    return switch.calibrate(network, every.rows(held_out), labels[held_out])
 
 
 @torch.no_grad()
@@ -111,8 +110,9 @@ def usual_length(network: Hypernetwork, data: Data) -> torch.Tensor:
     """Of every concept the median length of the adapters of the prompts that name it alone, at s = S: (K,)."""
     device, condition = network.least.device, data.target_conditions[0]
     length = [
-        network.squared_change(condition.rows(rows).to(device), torch.full((len(rows),), float(network.shape.steps), device=device)).sqrt()
-        for rows in torch.arange(len(data.named)).split(TOGETHER)
+        network.squared_change(some.to(device), torch.full((len(some.pooled),), float(network.shape.steps), device=device)).sqrt()
+        for part in parts(condition)
+        for some in [condition.rows(part)]
     ]
     alone = data.named & (data.named.sum(1, keepdim=True) == 1)
     return torch.stack([torch.cat(length)[rows.to(device)].median() for rows in alone.T])

@@ -13,6 +13,7 @@ from torch import nn
 VERSION = 1
 EPS = 1e-5
 SHARPNESS, GATE = 3.0, 2.0
+TOGETHER = 2**26  # token state numbers that are worked on at a time
 
 
 class Condition(NamedTuple):
@@ -28,7 +29,7 @@ class Condition(NamedTuple):
 
 
 def read_condition(tokens, pooled, where: str = "the conditioning") -> Condition:
-    """The condition of a conditioning's token states (N, T, D) and pooled embedding (N or 1, P), in fp32.
+    """The condition of a conditioning's token states (N, T, D) and pooled embedding (N or 1, P), in fp32 (bf16 stays).
 
     Token states that are exactly zero (ConditioningZeroOut, zero padding) are masked. Raises ValueError, naming
     `where`, when there is no pooled embedding or the shapes do not belong together.
@@ -43,7 +44,8 @@ def read_condition(tokens, pooled, where: str = "the conditioning") -> Condition
             f"{where} has token states of shape {tuple(tokens.shape)} and pooled_output of shape {tuple(pooled.shape)}; "
             "expected (N, tokens, width) and (N, width)"
         )
-    tokens, pooled = tokens.float(), pooled.float().expand(tokens.shape[0], -1)
+    tokens = tokens if tokens.dtype == torch.bfloat16 else tokens.float()
+    pooled = pooled.float().expand(tokens.shape[0], -1)
     return Condition(pooled, tokens, tokens.abs().amax(-1) > 0)
 
 
@@ -58,6 +60,13 @@ def stack_conditions(conditions: list[Condition]) -> Condition:
     )
 
 
+def parts(condition: Condition) -> list[slice]:
+    """The rows of a condition in parts of a size that can be worked on at once: T5's states are a million numbers a prompt."""
+    count, length, width = condition.tokens.shape
+    step = max(1, TOGETHER // (length * width))
+    return [slice(start, start + step) for start in range(0, count, step)]
+
+
 class Standardise(nn.Module):
     """Pooled embedding and token states brought to zero mean and unit deviation per channel."""
 
@@ -68,11 +77,15 @@ class Standardise(nn.Module):
         self.register_buffer("token_mean", torch.zeros(token_dim))
         self.register_buffer("token_deviation", torch.ones(token_dim))
 
-    def fit(self, c: Condition) -> None:
+    def fit(self, *conditions: Condition) -> None:
         """Take means and deviations from the training prompts."""
-        seen = c.tokens[c.mask]
-        self.pooled_mean, self.pooled_deviation = c.pooled.mean(0), c.pooled.std(0) + EPS
-        self.token_mean, self.token_deviation = seen.mean(0), seen.std(0) + EPS
+        pooled = torch.cat([c.pooled for c in conditions])
+        self.pooled_mean, self.pooled_deviation = pooled.mean(0), pooled.std(0) + EPS
+        seen = lambda: (some.tokens[some.mask].double() for c in conditions for part in parts(c) for some in [c.rows(part)])
+        count = sum(int(c.mask.sum()) for c in conditions)
+        mean = sum(t.sum(0) for t in seen()) / count
+        variance = sum((t - mean).square().sum(0) for t in seen()) / (count - 1)
+        self.token_mean, self.token_deviation = mean.float(), variance.sqrt().float() + EPS
 
     def forward(self, c: Condition) -> Condition:
         return Condition(

@@ -52,6 +52,7 @@ def step(model, family, network, inputs, rows):
 def prepared(m, name, monkeypatch):
     import comfy.ldm.flux.math
     import comfy.ldm.modules.attention as attention
+
     from trainer import dry_run
     from trainer.backbone import allow_gradients
 

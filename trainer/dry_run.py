@@ -86,9 +86,8 @@ def file_bytes(network: Hypernetwork) -> int:
     return sum(t.numel() * (2 if name.startswith(HALF) else 4) for name, t in network.state_dict().items())
 
 
-def measure(config: Config, compute: torch.dtype = torch.bfloat16) -> tuple[Config, Family, Hypernetwork, memory.Step]:
-    """The config with its family's settings, the family, the hypernetwork and what a step takes."""
-    diffusion_model = meta_model(config.base, compute)
+def measure(config: Config, diffusion_model, compute: torch.dtype) -> tuple[Config, Family, Hypernetwork, memory.Step]:
+    """Of a model on the meta device: the config with its family's settings, the family, the hypernetwork and what a step takes."""
     family = family_of(diffusion_model)
     config = config.for_family(family)
     network = new_network(diffusion_model, family, config)
@@ -116,7 +115,7 @@ def report(config: Config) -> str:
     device = comfy.model_management.get_torch_device()
     on_card = device.type != "cpu"
     compute = torch.bfloat16 if on_card else torch.float32
-    config, family, network, step = measure(config, compute)
+    config, family, network, step = measure(config, meta_model(config.base, compute), compute)
     count = sum(p.numel() for p in network.parameters())
     lines = [
         f"{config.base}: {family.title}, {len(network.shape.layers)} layers, weights of {step.weights / 1e9:.2f} GB",

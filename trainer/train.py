@@ -134,7 +134,9 @@ def make_room(config: Config, backbone: host.Backbone, progress=print) -> None:
     """
     import comfy.model_management
 
-    *_, step = dry_run.measure(config)
+    base = backbone.model.model
+    shapes = base.model_config.get_model({}, "", torch.device("meta")).diffusion_model.requires_grad_(False)
+    *_, step = dry_run.measure(config, shapes, base.manual_cast_dtype or base.get_dtype())
     total = comfy.model_management.get_total_memory(backbone.device)
     plan = memory.plan(step, config.batch, total)
     if plan is None:
@@ -142,6 +144,7 @@ def make_room(config: Config, backbone: host.Backbone, progress=print) -> None:
             f"a training step at {config.size} takes {step.peak(1, True, True) / memory.GB:.1f} GB even with one row, this card has "
             f"{total / memory.GB:.1f}: make size, rank or hidden smaller"
         )
+    backbone.clip = None  # every prompt has been encoded
     progress(f"memory: {plan.peak / memory.GB:.1f} of {total / memory.GB:.1f} GB, {plan}")
     backbone.rows = plan.rows
     if plan.recompute:

@@ -63,6 +63,7 @@ def adapter(diffusion_model: nn.Module, terms: list[Term], batch: int):
                     "a node that regroups the batch (attention couple) cannot be combined with the eraser"
                 )
             for layer, rows, factors in waiting[name]:
+                rows = rows if rows is None else rows.to(x.device)
                 change = low_rank((x if rows is None else x[rows]).to(factors.down.dtype), factors).to(output.dtype)
                 output = added(output, change, layer, rows)
             called.add(name)

@@ -90,3 +90,47 @@ def test_what_is_counted_is_what_is_kept(m, name, monkeypatch):
         assert abs(counted.kept[0] + (rows - 1) * counted.kept[1] - real) < 0.06 * real
     assert counted.weights >= sum(p.numel() * 4 for p in model.parameters()) and counted.flops > 0
     assert counted.recomputed[0] < counted.kept[0] and counted.recomputed[1] < counted.kept[1]
+
+
+@pytest.mark.parametrize("gigabytes, recomputed, rows", [(64, False, 4), (1.12, True, 4)])
+def test_the_trainer_makes_room(comfy, gigabytes, recomputed, rows, monkeypatch, tmp_path):
+    """What a graphics card would have it do, done on the CPU: the step is the same."""
+    import comfy.model_management
+
+    from trainer import train
+    from trainer.backbone import load_backbone
+    from trainer.config import from_mapping
+    from trainer.data import Data
+
+    values = {"base": "demo", "erase": ["cat -> forest"], "out": str(tmp_path / "x.safetensors"), "retain": ["dog", "car"], "size": "64x64"}
+    values |= {"templates": ["a {}", "a {} on blue"], "pictures": 2, "sampling_steps": 2, "kept_steps": 1, "batch": 4, "neighbours": 0}
+    backbone = load_backbone("demo")
+    config = from_mapping(values, "test").for_family(backbone.family)
+    data = Data(config, backbone, lambda _: None)
+
+    def gradients():
+        network, _ = train.new_network(config, backbone, data)
+        optimizer = train.new_optimizer(network, config)
+        train.training_step(network, backbone, config, data, optimizer, torch.Generator().manual_seed(1), 0)
+        return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+
+    before, said = gradients(), []
+    monkeypatch.setattr(comfy.model_management, "get_total_memory", lambda *_, **__: int(gigabytes * 1024**3))
+    train.make_room(config, backbone, said.append)
+    assert backbone.clip is None and backbone.rows == rows and ("computed again" in said[0]) == recomputed
+    torch.testing.assert_close(gradients(), before, rtol=1e-3, atol=1e-5 * before.abs().max().item())
+    backbone.rows = 1
+    torch.testing.assert_close(gradients(), before, rtol=1e-3, atol=1e-5 * before.abs().max().item())
+
+
+def test_no_room_is_an_error(comfy, monkeypatch):
+    import comfy.model_management
+
+    from trainer import train
+    from trainer.backbone import load_backbone
+    from trainer.config import Config
+
+    backbone = load_backbone("demo")
+    monkeypatch.setattr(comfy.model_management, "get_total_memory", lambda *_, **__: 10**8)
+    with pytest.raises(ValueError, match="even with one row, this card has 0.1: make size, rank or hidden smaller"):
+        train.make_room(Config(base="demo", erase=["cat -> forest"], size="64x64").for_family(backbone.family), backbone)

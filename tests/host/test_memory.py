@@ -92,12 +92,11 @@ def test_what_is_counted_is_what_is_kept(m, name, monkeypatch):
     assert counted.recomputed[0] < counted.kept[0] and counted.recomputed[1] < counted.kept[1]
 
 
-@pytest.mark.parametrize("gigabytes, recomputed, rows", [(64, False, 4), (1.12, True, 4)])
-def test_the_trainer_makes_room(comfy, gigabytes, recomputed, rows, monkeypatch, tmp_path):
+@pytest.mark.parametrize("recompute, offload, rows", [(False, False, 4), (True, False, 2), (True, True, 1)])
+def test_the_trainer_makes_room(comfy, recompute, offload, rows, monkeypatch, tmp_path):
     """What a graphics card would have it do, done on the CPU: the step is the same."""
-    import comfy.model_management
 
-    from trainer import train
+    from trainer import memory, train
     from trainer.backbone import load_backbone
     from trainer.config import from_mapping
     from trainer.data import Data
@@ -115,11 +114,10 @@ def test_the_trainer_makes_room(comfy, gigabytes, recomputed, rows, monkeypatch,
         return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
 
     before, said = gradients(), []
-    monkeypatch.setattr(comfy.model_management, "get_total_memory", lambda *_, **__: int(gigabytes * 1024**3))
+    monkeypatch.setattr(memory, "plan", lambda step, batch, total: memory.Plan(rows, recompute, offload, 2 * memory.GB))
     train.make_room(config, backbone, said.append)
-    assert backbone.clip is None and backbone.rows == rows and ("computed again" in said[0]) == recomputed
-    torch.testing.assert_close(gradients(), before, rtol=1e-3, atol=1e-5 * before.abs().max().item())
-    backbone.rows = 1
+    assert backbone.clip is None and backbone.rows == rows
+    assert "memory: 2.0 of" in said[0] and ("computed again" in said[0], "main memory" in said[0]) == (recompute, offload)
     torch.testing.assert_close(gradients(), before, rtol=1e-3, atol=1e-5 * before.abs().max().item())
 
 

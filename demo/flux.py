@@ -27,7 +27,7 @@ FLUX = {
     "depth": 2,
     "depth_single_blocks": 6,
     "axes_dim": [8, 12, 12],
-    "theta": 10_000,
+    "theta": 100,  # Flux's own 10,000 hardly tells neighbours apart on a grid of 8 x 8
     "patch_size": 1,
     "qkv_bias": True,
     "guidance_embed": True,

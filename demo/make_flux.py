@@ -1,7 +1,7 @@
 """Train the Flux demo base: the pictures, captions and autoencoder of emoji-sd, a transformer and a T5 of its own.
 
-    python demo/make_flux.py --comfyui COMFYUI --out out/flux --steps 6000
-    python demo/make_flux.py --comfyui COMFYUI --out out/flux --steps 6000 --resume
+    python demo/make_flux.py --comfyui COMFYUI --out out/flux --steps 7500
+    python demo/make_flux.py --comfyui COMFYUI --out out/flux --steps 7500 --resume
 
 First flow matching; over the last DISTILLED of the steps guidance distillation, the trained model its own teacher. Writes
 demo/emoji-flux.safetensors (fp16) at the end; a checkpoint every 250 steps, and loss.jsonl, under --out.
@@ -33,7 +33,7 @@ MANY_WORDS = 0.06  # share of batches whose captions stand among many words that
 NO_POOLED = 0.5  # share of rows whose pooled embedding is the empty prompt's: T5's states have to be read
 LENGTHS, SHARES = (0, 32, 77, 110), (0.6, 0.2, 0.17, 0.03)  # tokens that captions are padded to at the least
 LEARNING_RATE, WARMUP, EMA = 1e-3, 200, 0.999
-DISTILLED, GUIDANCE = 0.2, 5.0  # share of the steps; guidance is drawn from 1 up to this
+DISTILLED, GUIDANCE = 0.12, 5.0  # share of the steps; guidance is drawn from 1 up to this
 NAMING = 0.05  # weight of naming nouns, style and background from T5's states
 T5_END = 1
 
@@ -112,7 +112,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--comfyui", required=True, help="folder of a ComfyUI install")
     p.add_argument("--out", type=Path, default=ROOT / "out/flux")
-    p.add_argument("--steps", type=int, default=6000)
+    p.add_argument("--steps", type=int, default=7500)
     p.add_argument("--resume", action="store_true")
     args = p.parse_args()
     from trainer.backbone import allow_gradients, start_comfy

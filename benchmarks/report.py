@@ -173,7 +173,7 @@ def page(report: dict) -> str:
         lines = [[k.replace("_", " "), percent(part[k]), percent(part[f"{k}_upper"]), part[f"{k}_n"]] for k in ("misses", "false_alarms")]
         text.append(f"## Switch, {len(part['nouns'])} erased\n\n" + table(["", "share", "at most (95 %)", "prompts"], lines))
     for part in report["safe_all"]:
-        same = f"{percent(part['bit_identical'])} of {part['prompts']} pictures of safe prompts are bit-identical"
+        same = f"{percent(part['bit_identical'])} % of {part['prompts']} pictures of safe prompts are bit-identical"
         text.append(f"With {len(part['nouns'])} erased {same}.\n")
     if report["trials"]:
         settings = lambda t: ", ".join(f"{k} {v}" for k, v in t["settings"].items())

@@ -55,9 +55,9 @@ def harmonic(acc_e: float, acc_g: float | None, acc_s: float) -> float:
     return 0.0 if min(parts) <= 0 else len(parts) / sum(1 / p for p in parts)
 
 
-def figures(sets: dict, drawn: dict[str, Drawn], base: dict[str, Drawn], noun: str) -> dict:
+def figures(sets: dict, drawn: dict[str, Drawn], base: dict[str, Drawn], noun: str, fid) -> dict:
     """One arm's figures and the samples behind each; others_change is the distance of the other nouns' latents from
-    the base's, root mean square, as a share of the base's own."""
+    the base's, root mean square, as a share of the base's own; `fid` gives a Drawn's FID from the base at other seeds."""
     pairs = sets["pairs"]
     both = present(base["pairs"], pairs, 0) & present(base["pairs"], pairs, 1)
     others = [tuple(n for n in p.nouns if n != noun)[0] for p in pairs]
@@ -75,6 +75,8 @@ def figures(sets: dict, drawn: dict[str, Drawn], base: dict[str, Drawn], noun: s
         "others_top1_base": top1(base["others"], sets["others"]),
         "others_change": (drawn["others"].latents - base["others"].latents).square().mean().sqrt().item()
         / base["others"].latents.square().mean().sqrt().item(),
+        "fid": fid(drawn["others"]),
+        "fid_base_other_seeds": fid(base["others"]),
         "pair_erased_gone": share(gone),
         "pair_other_kept": share(kept),
         "n": {
@@ -82,6 +84,8 @@ def figures(sets: dict, drawn: dict[str, Drawn], base: dict[str, Drawn], noun: s
             "heldout_words_top1": drawn["heldout_words"].scores[..., 0].numel(),
             "others_top1": drawn["others"].scores[..., 0].numel(),
             "others_top1_base": base["others"].scores[..., 0].numel(),
+            "fid": drawn["others"].scores[..., 0].numel(),
+            "fid_base_other_seeds": base["others"].scores[..., 0].numel(),
             "pair_erased_gone": int(both.sum()),
             "pair_other_kept": int(both.sum()),
         },
@@ -95,6 +99,25 @@ def per_noun(sets, drawn, base) -> dict:
         for key, d in (("base", base), ("eraser", drawn)):
             own[key] += (d["others"].scores[i].argmax(-1) == NAMES.index(p.nouns[0])).tolist()
     return {noun: {k: sum(v) / len(v) for k, v in r.items()} | {"n": len(r["base"])} for noun, r in rows.items()}
+
+
+def fid_from_base(studio: Studio, progress):
+    """A function of the other nouns' Drawn: its FID from as many of the base's pictures of the same prompts at other seeds.
+
+    None is what it gives where there is no Inception, as in an installed pack.
+    """
+    try:
+        from trainer.fid import FromBase, load_inception
+
+        inception = load_inception()
+    except ImportError as error:
+        progress(f"no FID: {error}")
+        return lambda drawn: None
+    others = {"others": studio.sets["others"]}
+    elsewhere = Studio(studio.backbone, studio.eraser, studio.config, studio.judge, others, studio.seeds, first=studio.seeds)
+    latents = [d.latents.flatten(0, 1) for d in (studio.base["others"], elsewhere.draw("others", Arm("none", None), False, False))]
+    distance = FromBase(inception, studio.backbone.decode, *latents)
+    return lambda drawn: distance(drawn.latents.flatten(0, 1))
 
 
 def judge_base(backbone, eraser, config, judge) -> dict:
@@ -141,6 +164,8 @@ def evaluate(config, seeds: int, progress=print) -> dict:
     none, ours = Arm("none", None), Arm("eraser", eraser.network)
     base = studio.base = {name: studio.draw(name, none, False, False) for name in sets}
     mine = {name: studio.draw(name, ours, False, False) for name in sets}
+    fid = fid_from_base(studio, progress)
+    measure = lambda drawn: figures(sets, drawn, base, noun, fid)
     progress("training the ordinary LoRA")
     data = Data(config, backbone, progress)
     arms = [
@@ -152,9 +177,9 @@ def evaluate(config, seeds: int, progress=print) -> dict:
     forced, switched = {}, {}
     for arm in arms:
         progress(f"judging {arm.name}, {time.time() - started:.0f} s")
-        forced[arm.name] = figures(sets, {name: studio.draw(name, arm, True, False) for name in sets}, base, noun)
+        forced[arm.name] = measure({name: studio.draw(name, arm, True, False) for name in sets})
         if arm is not ours:
-            switched[arm.name] = figures(sets, {name: studio.draw(name, arm, False, True) for name in sets}, base, noun)
+            switched[arm.name] = measure({name: studio.draw(name, arm, False, True) for name in sets})
 
     same = [
         bool((mine["others"].latents[i, s] == base["others"].latents[i, s]).all()) for i in range(len(sets["others"])) for s in range(seeds)
@@ -162,7 +187,7 @@ def evaluate(config, seeds: int, progress=print) -> dict:
     with safe_open(WEIGHTS, framework="pt") as file:
         judged = {k: float(v) for k, v in file.metadata().items()}
     fired = {name: eraser.network.fires(studio.text[name].condition()).float().mean().item() for name in sets}
-    result = figures(sets, mine, base, noun)
+    result = measure(mine)
     report = {
         "base": judge_base(backbone, eraser, config, judge),
         "judge": judged,
@@ -176,7 +201,7 @@ def evaluate(config, seeds: int, progress=print) -> dict:
             "per_noun": per_noun(sets, mine, base),
         },
         "controls": {
-            "none": figures(sets, base, base, noun),
+            "none": measure(base),
             "lora": forced["lora"],
             "lora_switched": switched["lora"],
             "static": switched["static"],
@@ -227,16 +252,18 @@ def versions() -> dict:
 
 
 def table(report: dict) -> str:
-    """The report's figures in percent, a line per arm."""
+    """The report's figures in percent, FID last, a line per arm."""
     keys = ("erased_top1", "heldout_words_top1", "others_top1", "others_change", "pair_erased_gone", "pair_other_kept")
-    lines = [f"{'':22}" + "".join(f"{k:>20}" for k in keys)]
+    lines = [f"{'':22}" + "".join(f"{k:>20}" for k in (*keys, "fid"))]
     rows = {
         "eraser": report["eraser"],
         **{f"{k}": v for k, v in report["controls"].items()},
         **{f"{k} (forced)": v for k, v in report["forced"].items()},
     }
     for name, row in rows.items():
-        lines.append(f"{name:22}" + "".join(f"{100 * row[k]:19.1f}%" if row[k] is not None else f"{'-':>20}" for k in keys))
+        shown = [f"{100 * row[k]:.1f}%" if row[k] is not None else "-" for k in keys]
+        shown.append(f"{row['fid']:.1f}" if row["fid"] is not None else "-")
+        lines.append(f"{name:22}" + "".join(f"{s:>20}" for s in shown))
     base, own = report["base"], report["eraser"]
     lines += report["remarks"]
     percent = lambda x: f"{100 * x:.1f} %"

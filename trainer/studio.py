@@ -33,10 +33,11 @@ class Drawn:
 
 
 class Studio:
-    """Samples prompt sets with an arm's adapters and has them judged."""
+    """Samples prompt sets with an arm's adapters and has them judged, at so many seeds from the `first` on."""
 
-    def __init__(self, backbone, eraser: Eraser, config, judge, sets: dict, seeds: int):
-        self.backbone, self.eraser, self.config, self.judge, self.sets, self.seeds = backbone, eraser, config, judge, sets, seeds
+    def __init__(self, backbone, eraser: Eraser, config, judge, sets: dict, seeds: int, first: int = 0):
+        self.backbone, self.eraser, self.config, self.judge, self.sets = backbone, eraser, config, judge, sets
+        self.seeds, self.first = seeds, first
         self.text = {name: backbone.encode([p.text for p in prompts]) for name, prompts in sets.items()}
         every = [(name, i) for name, prompts in sets.items() for i in range(len(prompts))]
         other = controls.shuffled([sets[name][i].nouns for name, i in every], FIRST_SEED)
@@ -76,12 +77,12 @@ class Studio:
                     [f._replace(down=f.down[pair_of[rows[acting]]], up=f.up[pair_of[rows[acting]]]) for f in factors] if len(acting) else []
                 )
                 model = adapted_sampling(self.backbone, network.shape.layers, acting, picked)
-                noise = torch.stack([self.backbone.noise(size, FIRST_SEED + 1000 * seed + int(r)) for r in rows])
+                noise = torch.stack([self.backbone.noise(size, FIRST_SEED + 1000 * (self.first + seed) + int(r)) for r in rows])
                 drawn = self.backbone.sample(
                     text.rows(rows).conditioning(),
                     empty.repeated(len(rows)).conditioning(),
                     size,
-                    FIRST_SEED + seed,
+                    FIRST_SEED + self.first + seed,
                     self.config.sampling_steps,
                     self.config.cfg,
                     model,

@@ -18,30 +18,23 @@ from benchmarks.cifar10 import prompts, words
 from benchmarks.cifar10.judge import NAMES, load_judge
 from benchmarks.report import percent, table
 from benchmarks.settings import TRIALS
-from trainer.config import Config, from_mapping
+from trainer.config import Config
 
 HERE = Path(__file__).parent
 BASE, JUDGE = HERE / "cifar10-sd.safetensors", HERE / "judge.safetensors"
 SINGLE, METHODS = ("airplane", "ship", "bird"), ("unhype", "uce", "lora-esd")
 SCALE = Scale(erased=64, other_seeds=2)
-SAME = ("iterations", "size", "sampling_steps", "cfg", "kept_steps", "pictures", "rank", "hidden", "preview_every")
 
 
 def config_for(method: str, nouns: list[str], seed: int, out: Path, settings: dict) -> Config:
     """The demo's recipe on the CIFAR-10 base's own words: every other class is retained."""
-    own = recipes.config_for(method, ["cat"], seed, out, settings)
-    values = {k: getattr(own, k) for k in SAME} | settings
-    values |= {
+    own = {
         "base": "cifar10",
         "erase": [f"{n} -> {words.MAPPING}" for n in nouns],
         "templates": list(words.TRAINING_TEMPLATES),
         "retain": [n for n in words.CLASSES if n not in nouns],
-        "seed": seed,
-        "out": str(out),
-        "objective": own.objective,
-        "iterations": recipes.iterations(values["iterations"], len(nouns)),
     }
-    return from_mapping(values, f"{method} of {', '.join(nouns)}")
+    return recipes.demo_recipe(method, nouns, seed, out, settings, own)
 
 
 def prompt_sets(nouns: list[str]) -> dict[str, list]:
@@ -67,12 +60,9 @@ class Cifar10:
 
     def tools(self):
         from benchmarks.cifar10.base import load
-        from trainer.backbone import Backbone
+        from trainer.backbone import Backbone, ready
 
-        backbone = Backbone(*load(BASE))
-        backbone.load()
-        backbone.diffusion_model.requires_grad_(False)
-        return backbone, load_judge(JUDGE)
+        return ready(Backbone(*load(BASE))), load_judge(JUDGE)
 
     def jobs(self):
         return [self.job(name, nouns) for name in METHODS for nouns in (*([n] for n in SINGLE), list(words.CLASSES))]
@@ -101,7 +91,7 @@ def page(report: dict) -> str:
         "Figures in percent; accuracies are top-1, in brackets the base's own.\n",
         "The base is small and was trained on a CPU, from the demo base on, on 400 typical pictures of each class "
         "(benchmarks/cifar10/make_base.py). The judge was trained on the real training pictures and names "
-        f"{percent(report['judge']['test_accuracy'])} of the {report['judge']['test_n']:.0f} test pictures rightly. "
+        f"{percent(report['judge']['test_accuracy'])} % of the {report['judge']['test_n']:.0f} test pictures rightly. "
         f"It counts as naming a class at {PROTOCOL.least} or more: it was taught to be undecided where none is shown, and by its "
         "bare first place (about 0.12) even the base's own foliage would be a ship.\n",
     ]

@@ -69,11 +69,8 @@ def make_model(name: str, dtype=torch.float32, inference_dtype=torch.float32, sc
         model = config.get_model({}, "", device)
     torch.manual_seed(0)
     for key, parameter in model.diffusion_model.named_parameters():
-        value = (
-            torch.ones(parameter.shape)
-            if key.endswith((".scale", ".scale_weight"))
-            else torch.randn(parameter.shape) / max(1, parameter[0].numel()) ** 0.5
-        )
+        ones = key.endswith((".scale", ".scale_weight"))
+        value = torch.ones(parameter.shape) if ones else torch.randn(parameter.shape) / max(1, parameter[0].numel()) ** 0.5
         parameter.data = value.to(parameter.dtype)
     model.requires_grad_(False)
     return comfy.model_patcher.ModelPatcher(model, load_device=comfy.model_management.get_torch_device(), offload_device=device)

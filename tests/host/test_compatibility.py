@@ -198,6 +198,16 @@ def test_blocks_that_are_left_out_are_refused(m, pack, comfy):
         m.sample(skipping(ours), *prompts, m.noise("flux-dev"), cfg=2.0)
 
 
+def test_steps_that_are_left_out_are_refused(s, demo, prompts, erased_model, comfy):
+    """EasyCache answers some steps without the model; where nothing fires it may."""
+    from comfy_extras.nodes_easycache import EasyCacheNode
+
+    cached = lambda model: EasyCacheNode.execute(model, 3.0, 0.0, 1.0, False).result[0]
+    s.sample(cached(erased_model), prompts["safe"], prompts["empty"], s.noise(), steps=8)
+    with pytest.raises(RuntimeError, match="leaves blocks out"):
+        s.sample(cached(erased_model), prompts["erased"], prompts["empty"], s.noise(), steps=8)
+
+
 def rows_of(c, pick):
     """A denoiser's inputs with every tensor's rows picked."""
     return {k: pick(v) if isinstance(v, torch.Tensor) else v for k, v in c.items()}

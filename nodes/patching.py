@@ -18,6 +18,7 @@ from ..unhype.checkpoint import Eraser
 from ..unhype.condition import Condition, read_condition, stack_conditions
 from ..unhype.hypernetwork import Factors, at_strength
 from ..unhype.layers import FAMILIES, check_layers, family_of
+from .base import warn_of_another_base
 
 KEY = "unhype"
 NOBODY = -1  # the label of rows that are nobody's prompt: negative, empty
@@ -50,6 +51,7 @@ def erase(model, eraser: Eraser, strength: float, conditioning=None, concepts: s
             f"{eraser.source} was trained for {eraser.family}, this model is {family.name}: choose the eraser made for this model"
         )
     check_layers(eraser.network.shape.layers, diffusion_model, family, eraser.source)
+    warn_of_another_base(model, eraser)
     fixed = None
     if conditioning is not None:
         fixed = stack_conditions([read_entry(t, d.get("pooled_output"), "the connected conditioning", eraser) for t, d in conditioning])

@@ -19,6 +19,7 @@ from unhype.layers import Layer
 
 LAYERS = (Layer("a.attn2.to_k", 6, 4), Layer("a.attn2.to_v", 6, 4))
 SHAPE = Shape(LAYERS, rank=2, steps=10, hidden=8, queries=2, pooled_dim=5, token_dim=6, concepts=2)
+NUMBERS = [0.25, -1.5, 0.0, 1.0, 2.0, 0.5, -0.125, 3.0]  # four for each of the two layers
 CALIBRATION = {"threshold": 0.5, "misses": 0.0}
 
 
@@ -28,7 +29,8 @@ def some_eraser() -> Eraser:
     network.switch.threshold.copy_(torch.tensor([0.5, -1.5]))
     network.least.copy_(torch.tensor([3.0, 2.5]))
     network.standardise.fit(Condition(torch.randn(9, 5), torch.randn(9, 7, 6), torch.ones(9, 7, dtype=torch.bool)))
-    return Eraser(network, "sd1", [Concept("cat", "forest", CALIBRATION), Concept("Zoë's dog", "moon")], {"rank": 2}, {"seconds": 1.5})
+    concepts = [Concept("cat", "forest", CALIBRATION), Concept("Zoë's dog", "moon")]
+    return Eraser(network, "sd1", concepts, {"rank": 2}, {"seconds": 1.5}, {"name": "base.safetensors", "sketch": NUMBERS})
 
 
 @pytest.fixture
@@ -104,6 +106,15 @@ def test_a_file_of_version_3_has_no_bottleneck_and_whole_layers(file):
     version_3(file)
     eraser = load_eraser(file)
     assert eraser.network.shape == SHAPE and SHAPE.bottleneck == 0 and {n.start for n in SHAPE.layers} == {0}
+
+
+def test_files_without_a_base_or_a_sketch_are_read(file):
+    rewrite(file, base={"name": "quantised.safetensors", "sketch": []})
+    assert load_eraser(file).base["sketch"] == []
+    meta = some_eraser().describe()
+    del meta["base"]
+    save_file(load_file(file), file, metadata={"unhype": json.dumps(meta)})
+    assert load_eraser(file).base == {}
 
 
 def test_a_bottleneck_and_fused_layers_come_back(tmp_path):
@@ -238,6 +249,12 @@ def test_a_truncated_file_is_refused(file, where):
         ({"concepts": [{"name": "cat", "mapping": "forest"}]}, ("1 concepts", "2")),
         ({"concepts": [{"name": "cat", "mapping": "forest", "calibration": 1}] * 2}, ("calibration",)),
         ({"training": "long"}, ("training", "no object")),
+        ({"base": "demo"}, ("its base model is described as demo", "8 finite numbers")),
+        ({"base": {"name": "demo"}}, ("its base model",)),
+        ({"base": {"name": 3, "sketch": []}}, ("its base model",)),
+        ({"base": {"name": "demo", "sketch": NUMBERS[:7]}}, ("its base model",)),
+        ({"base": {"name": "demo", "sketch": [*NUMBERS[:7], float("nan")]}}, ("its base model",)),
+        ({"base": {"name": "demo", "sketch": [*NUMBERS[:7], "1"]}}, ("its base model",)),
         ({"shape": {}}, ("incomplete", "layers")),
         ({"shape": with_shape(colour=3)}, ("incomplete", "colour")),
         ({"shape": with_shape(layers=[])}, ("0 layers",)),

@@ -39,6 +39,7 @@ from unhype.checkpoint import Concept, Eraser, load_eraser, save_eraser
 from unhype.condition import parts, stack_conditions
 from unhype.hypernetwork import Hypernetwork, Shape
 from unhype.layers import layer_table
+from unhype.sketch import sketch
 
 WARMUP, DECAY = 0.05, 0.4  # shares of the iterations in which the learning rate rises, and falls to zero
 CLIP = 1.0  # gradient norm
@@ -212,7 +213,9 @@ def train(config: Config, backbone: host.Backbone, resume: bool = False, importe
     shown = previews.shown(backbone, data.targets, data.retain) if config.preview_every else None
     network, family = new_network(config, backbone, data)
     names = [Concept(e.name, e.mapping) for e in config.erased()]
-    eraser = Eraser(network, family, names, asdict(config), source=out.name)
+    weight_of = lambda name: backbone.diffusion_model.get_submodule(name).weight
+    base = {"name": Path(config.base).name, "sketch": sketch(network.shape.layers, weight_of)}
+    eraser = Eraser(network, family, names, asdict(config), base=base, source=out.name)
     for concept, calibration in zip(names, fit_switch(config, network, data)):
         concept.calibration = calibration
         progress(

@@ -78,8 +78,8 @@ def adapter(diffusion_model: nn.Module, terms: list[Term], batch: int):
         if missed := waiting.keys() - called:
             raise RuntimeError(
                 f"UnHype: {len(missed)} of {len(waiting)} layers never ran their adapter, so nothing would have been erased. "
-                "torch.compile does this when the model was compiled before the eraser fired: take the "
-                "torch.compile node out of the graph"
+                "torch.compile does this when the model was compiled before the eraser fired, and so does a node that leaves "
+                "blocks out (skip-layer guidance, TeaCache, EasyCache): take that node out of the graph"
             )
     finally:
         for handle in handles:

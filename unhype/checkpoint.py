@@ -1,7 +1,8 @@
 """One self-describing .safetensors file per eraser: read, check, write.
 
 The metadata entry "unhype" is a JSON object: format_version, condition_version, family, shape (every size),
-concepts (name, mapping, calibration), training (the whole config) and metrics. Everything about sizes is judged
+concepts (name, mapping, calibration), training (the whole config), metrics and base (its name and a sketch of its weights;
+files from before have none). Everything about sizes is judged
 from the header, before memory is allocated for a tensor.
 """
 
@@ -20,6 +21,7 @@ from safetensors.torch import save_file
 from . import condition
 from .hypernetwork import Hypernetwork, Shape
 from .layers import FAMILIES, Layer
+from .sketch import PAIRS, chosen
 
 # 1 read neither the switch's gates nor its firing state, 2 had no least length of an adapter, 3 no bottleneck and no fused layers
 FORMAT_VERSION = 4
@@ -53,6 +55,7 @@ class Eraser:
     concepts: list[Concept]
     training: dict = field(default_factory=dict)
     metrics: dict = field(default_factory=dict)
+    base: dict = field(default_factory=dict)  # name, sketch: the model it was trained on
     source: str = "this eraser"
     digest: str = ""  # of the file it came from
 
@@ -65,6 +68,7 @@ class Eraser:
             "concepts": [asdict(c) for c in self.concepts],
             "training": self.training,
             "metrics": self.metrics,
+            "base": self.base,
         }
 
 
@@ -133,7 +137,8 @@ def load_eraser(path: str | Path) -> Eraser:
         loaded["trunk.0.weight"] = torch.nn.functional.pad(loaded["trunk.0.weight"], (0, shape.token_dim))
     network.load_state_dict(loaded, assign=True)
     network.requires_grad_(False).eval()
-    return Eraser(network, family, concepts, meta.get("training", {}), meta.get("metrics", {}), path.name, digest_of(path))
+    described = (meta.get(key, {}) for key in ("training", "metrics", "base"))
+    return Eraser(network, family, concepts, *described, path.name, digest_of(path))
 
 
 def digest_of(path: Path) -> str:
@@ -250,7 +255,19 @@ def parse_description(path: Path, meta: dict) -> tuple[Shape, str, list[Concept]
             raise CheckpointError(f"{path}: layer {layer.name!r} starts at row {layer.start!r}, expected a whole number from 0")
     if len(concepts) != raw["concepts"]:
         raise CheckpointError(f"{path}: names {len(concepts)} concepts where its sizes say {raw['concepts']}")
+    check_base(path, meta.get("base", {}), PAIRS * len(chosen(layers)))
     return Shape(layers=layers, **raw, bottleneck=bottleneck), family, concepts
+
+
+def check_base(path: Path, base, count: int) -> None:
+    """Raise CheckpointError unless the base is described by nothing, or by its name and no or `count` finite numbers."""
+    whole = isinstance(base, dict) and (not base or base.keys() == {"name", "sketch"} and isinstance(base["name"], str))
+    numbers = base.get("sketch", []) if whole else None
+    if not isinstance(numbers, list) or len(numbers) not in (0, count) or not all(type(x) is float and math.isfinite(x) for x in numbers):
+        raise CheckpointError(
+            f"{path}: its base model is described as {str(base)[:80]}, expected a name and a sketch of {count} finite numbers. "
+            "The file is damaged: download it again"
+        )
 
 
 def check_tensors(path: Path, found: dict, expected: dict[str, tuple]) -> None:

@@ -5,8 +5,10 @@ import comfy.model_management
 import comfy.model_patcher
 import comfy.supported_models
 import torch
+from comfy.weight_adapter import LoRAAdapter
 from unhype_pack.unhype.checkpoint import Concept, Eraser
-from unhype_pack.unhype.hypernetwork import Hypernetwork, Shape
+from unhype_pack.unhype.condition import read_condition
+from unhype_pack.unhype.hypernetwork import Hypernetwork, Shape, at_strength
 from unhype_pack.unhype.layers import family_of, layer_table
 
 UNET = {
@@ -52,13 +54,14 @@ MODELS = {  # name -> family, ComfyUI's config class, sizes, pooled width
 }
 
 
-def make_model(name: str, dtype=torch.float32, inference_dtype=torch.float32):
-    """A MODEL of MODELS, its weights stored as `dtype`."""
+def make_model(name: str, dtype=torch.float32, inference_dtype=torch.float32, scaled_fp8=None):
+    """A MODEL of MODELS, its weights stored as `dtype`, its linear ones as `scaled_fp8` with a scale."""
     _, kind, sizes, _ = MODELS[name]
     config = getattr(comfy.supported_models, kind)(dict(sizes))
     for setting, value in sizes.items():
         config.unet_config[setting] = value
     config.set_inference_dtype(dtype, None if dtype == inference_dtype else inference_dtype)
+    config.scaled_fp8 = scaled_fp8
     device = comfy.model_management.unet_offload_device()
     if name == "sd2":
         model = comfy.model_base.BaseModel(config, model_type=comfy.model_base.ModelType.V_PREDICTION, device=device)
@@ -66,9 +69,8 @@ def make_model(name: str, dtype=torch.float32, inference_dtype=torch.float32):
         model = config.get_model({}, "", device)
     torch.manual_seed(0)
     for key, parameter in model.diffusion_model.named_parameters():
-        value = (
-            torch.ones(parameter.shape) if key.endswith(".scale") else torch.randn(parameter.shape) / max(1, parameter[0].numel()) ** 0.5
-        )
+        ones = key.endswith((".scale", ".scale_weight"))
+        value = torch.ones(parameter.shape) if ones else torch.randn(parameter.shape) / max(1, parameter[0].numel()) ** 0.5
         parameter.data = value.to(parameter.dtype)
     model.requires_grad_(False)
     return comfy.model_patcher.ModelPatcher(model, load_device=comfy.model_management.get_torch_device(), offload_device=device)
@@ -99,3 +101,35 @@ def prompt(name: str, seed: int = 0) -> list:
 
 def noise(name: str, rows: int = 1, seed: int = 3) -> torch.Tensor:
     return torch.randn(rows, MODELS[name][2]["in_channels"], 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def factors_of(eraser, conditioning):
+    """The adapter that the eraser makes for a prompt at strength 1."""
+    tokens, extra = conditioning[0]
+    return at_strength(eraser.network, read_condition(tokens, extra["pooled_output"]), 1.0)
+
+
+def merged(model, eraser, factors):
+    """A clone of the model with the adapter in its weights, by ComfyUI's own patches, fused rows by their offset."""
+    clone, patches = model.clone(), {}
+    for layer, f in zip(eraser.network.shape.layers, factors):
+        key = f"diffusion_model.{layer.name}.weight"
+        where = (key, (0, layer.start, layer.outputs)) if layer.start else key
+        patches[where] = LoRAAdapter(set(), (f.up[0], f.down[0], None, None, None, None))
+    assert len(clone.add_patches(patches)) == len(patches)
+    return clone
+
+
+def weights(model):
+    return {k: v.clone() for k, v in model.model.state_dict().items()}
+
+
+def unchanged(model, before):
+    """Whether every weight has the bits it had, and no hook is left."""
+    bits = lambda t: t.view(torch.uint8) if t.element_size() == 1 else t
+    same = all(torch.equal(bits(v), bits(before[k])) for k, v in model.model.state_dict().items())
+    return same and not any(module._forward_hooks for module in model.model.modules())
+
+
+def distance(a, b):
+    return ((a - b).norm() / b.norm()).item()

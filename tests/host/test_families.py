@@ -20,57 +20,22 @@ def m(pack):
     return models
 
 
-def factors_of(eraser, conditioning):
-    from unhype_pack.unhype.condition import read_condition
-    from unhype_pack.unhype.hypernetwork import at_strength
-
-    tokens, extra = conditioning[0]
-    return at_strength(eraser.network, read_condition(tokens, extra["pooled_output"]), 1.0)
-
-
-def merged(model, eraser, factors):
-    """A clone of the model with the adapter in its weights, by ComfyUI's own patches, fused rows by their offset."""
-    from comfy.weight_adapter import LoRAAdapter
-
-    clone, patches = model.clone(), {}
-    for layer, f in zip(eraser.network.shape.layers, factors):
-        key = f"diffusion_model.{layer.name}.weight"
-        where = (key, (0, layer.start, layer.outputs)) if layer.start else key
-        patches[where] = LoRAAdapter(set(), (f.up[0], f.down[0], None, None, None, None))
-    assert len(clone.add_patches(patches)) == len(patches)
-    return clone
-
-
-def weights(model):
-    return {k: v.clone() for k, v in model.model.state_dict().items()}
-
-
-def unchanged(model, before):
-    bits = lambda t: t.view(torch.uint8) if t.element_size() == 1 else t
-    same = all(torch.equal(bits(v), bits(before[k])) for k, v in model.model.state_dict().items())
-    return same and not any(module._forward_hooks for module in model.model.modules())
-
-
-def distance(a, b):
-    return ((a - b).norm() / b.norm()).item()
-
-
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("cfg", [1.0, 4.0])
 def test_the_adapter_is_the_merged_weight(m, pack, name, cfg):
     model = m.make_model(name)
-    before, eraser = weights(model), m.make_eraser(name, model)
+    before, eraser = m.weights(model), m.make_eraser(name, model)
     assert len(eraser.network.shape.layers) == LAYERS[name]
     positive, negative = m.prompt(name), m.prompt(name, 1)
     ours = pack.UnHypeEraser.execute(model, eraser, 1.0).result[0]
     plain = m.sample(model, positive, negative, m.noise(name), cfg=cfg)
     erased = m.sample(ours, positive, negative, m.noise(name), cfg=cfg)
-    assert distance(erased, plain) > 0.05 and unchanged(model, before)
-    patched = merged(model, eraser, factors_of(eraser, positive))
+    assert m.distance(erased, plain) > 0.05 and m.unchanged(model, before)
+    patched = m.merged(model, eraser, m.factors_of(eraser, positive))
     if cfg == 1.0:  # merged weights act on the negative prompt too
-        assert distance(erased, m.sample(patched, positive, negative, m.noise(name), cfg=1.0)) < 1e-4
+        assert m.distance(erased, m.sample(patched, positive, negative, m.noise(name), cfg=1.0)) < 1e-4
         patched.unpatch_model()
-    assert torch.equal(plain, m.sample(model, positive, negative, m.noise(name), cfg=cfg)) and unchanged(model, before)
+    assert torch.equal(plain, m.sample(model, positive, negative, m.noise(name), cfg=cfg)) and m.unchanged(model, before)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -82,7 +47,7 @@ def test_every_row_of_a_batch_has_its_own_adapter(m, pack, name):
     together = m.sample(ours, both, m.prompt(name, 1), m.noise(name, 2))
     for row in range(2):
         alone = m.sample(ours, [positive[row]], m.prompt(name, 1), m.noise(name, 2)[row : row + 1])
-        assert distance(together[row], alone[0]) < 1e-4
+        assert m.distance(together[row], alone[0]) < 1e-4
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -93,12 +58,12 @@ def test_stored_in_few_bits_the_adapter_is_added_in_full_precision(m, pack, name
     full = m.make_model(name)
     for own, other in zip(full.model.diffusion_model.parameters(), stored.model.diffusion_model.parameters()):
         own.data = other.float()
-    before, eraser = weights(stored), m.make_eraser(name, stored)
+    before, eraser = m.weights(stored), m.make_eraser(name, stored)
     assert getattr(torch, dtype) in {v.dtype for v in before.values()}
     positive, negative = m.prompt(name), m.prompt(name, 1)
     ours = m.sample(pack.UnHypeEraser.execute(stored, eraser, 1.0).result[0], positive, negative, m.noise(name), cfg=1.0)
-    exact = m.sample(merged(full, eraser, factors_of(eraser, positive)), positive, negative, m.noise(name), cfg=1.0)
-    assert distance(ours, exact) < 1e-4 and unchanged(stored, before)
+    exact = m.sample(m.merged(full, eraser, m.factors_of(eraser, positive)), positive, negative, m.noise(name), cfg=1.0)
+    assert m.distance(ours, exact) < 1e-4 and m.unchanged(stored, before)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -112,11 +77,11 @@ def test_weights_that_stay_on_the_other_side_are_erased_too(m, pack, name):
     usual = m.sample(ours, positive, negative, m.noise(name))
     comfy.model_management.unload_all_models()
     ours.partially_unload(ours.offload_device)
-    before = weights(model)
+    before = m.weights(model)
     for module in model.model.diffusion_model.modules():
         if hasattr(module, "comfy_cast_weights"):
             module.prev_comfy_cast_weights, module.comfy_cast_weights = module.comfy_cast_weights, True
-    assert distance(m.sample(ours, positive, negative, m.noise(name)), usual) < 1e-6 and unchanged(model, before)
+    assert m.distance(m.sample(ours, positive, negative, m.noise(name)), usual) < 1e-6 and m.unchanged(model, before)
 
 
 @pytest.mark.parametrize("name, changes", [("sd2", {"context_dim": 32}), ("flux-dev", {"hidden_size": 96, "num_heads": 3})])

@@ -10,9 +10,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SIX = {"erased_top1", "heldout_words_top1", "others_top1", "others_top1_base", "pair_erased_gone", "pair_other_kept"}
 
 
-@pytest.fixture(scope="module")
-def report():
-    return json.loads((ROOT / "demo/report.json").read_text())
+@pytest.fixture(scope="module", params=["report.json", "flux_report.json"])
+def report(request):
+    return json.loads((ROOT / "demo" / request.param).read_text())
 
 
 def test_report_is_complete(report):
@@ -26,7 +26,8 @@ def test_report_is_complete(report):
 
 def test_report_keeps_the_bars(report):
     base, own, forced = report["base"], report["eraser"], report["forced"]
-    assert base["single_top1"] >= 0.97 and base["pair_both_top1"] >= 0.65
+    if report["command"] == "python dev.py demo":
+        assert base["single_top1"] >= 0.97 and base["pair_both_top1"] >= 0.65
     assert own["erased_top1"] <= 0.02 and own["heldout_words_top1"] <= 0.10
     assert own["others_top1"] >= own["others_top1_base"] - 0.01
     assert own["pair_erased_gone"] >= 0.95 and own["pair_other_kept"] >= 0.90
@@ -40,7 +41,8 @@ def test_prompts_that_judge_were_not_trained_on(report):
     from trainer.config import from_mapping, read_yaml
     from trainer.words import VOCABULARY
 
-    config = from_mapping(read_yaml(ROOT / "trainer/configs/demo_cat.yaml"), "demo_cat.yaml")
+    name = "demo_cat.yaml" if report["command"] == "python dev.py demo" else "demo_flux_cat.yaml"
+    config = from_mapping(read_yaml(ROOT / "trainer/configs" / name), name)
     erased = config.erased()
     retain = [*config.retain, *VOCABULARY]  # more than any neighbours
     trained = {t.prompt.text for t in target_prompts(erased, retain, 2000, 0)}
@@ -50,7 +52,8 @@ def test_prompts_that_judge_were_not_trained_on(report):
     assert not [text for text in trained if "kitty" in text or "feline" in text or "fluent" in text]
 
 
-def test_a_small_sample_drawn_now_agrees(comfy):
+@pytest.mark.parametrize("base, name", [("demo", "demo_cat"), ("demo-flux", "demo_flux_cat")])
+def test_a_small_sample_drawn_now_agrees(comfy, base, name):
     from demo.judge import load_judge
     from demo.prompts import erased_prompts, heldout_word_prompts, other_prompts
     from trainer.backbone import load_backbone
@@ -59,10 +62,10 @@ def test_a_small_sample_drawn_now_agrees(comfy):
     from trainer.studio import Arm, Studio
     from unhype.checkpoint import load_eraser
 
-    config = from_mapping(read_yaml(ROOT / "trainer/configs/demo_cat.yaml"), "demo_cat.yaml")
-    eraser = load_eraser(ROOT / "demo/erasers/demo_cat.safetensors")
+    config = from_mapping(read_yaml(ROOT / f"trainer/configs/{name}.yaml"), name)
+    eraser = load_eraser(ROOT / f"demo/erasers/{name}.safetensors")
     sets = {"cats": erased_prompts("cat")[::2] + heldout_word_prompts("cat")[::2], "others": other_prompts("cat")[::4]}
-    studio = Studio(load_backbone("demo"), eraser, config, load_judge(), sets, seeds=1)
+    studio = Studio(load_backbone(base), eraser, config, load_judge(), sets, seeds=1)
     none, ours, shuffled = Arm("none", None), Arm("eraser", eraser.network), Arm("shuffled", eraser.network, shuffle=True)
     cats = {
         name: studio.draw("cats", arm, forced, False)

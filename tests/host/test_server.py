@@ -45,15 +45,19 @@ def pixels(paths):
     return [np.asarray(Image.open(p).convert("RGB")).astype(int) for p in paths]
 
 
-def graph(text, strength, seed=5, **sampler):
-    """A small prompt: base and erased picture of a text, nodes "plain" and "erased"."""
+SD = {"base": "emoji-sd", "file": "demo_cat.safetensors", "cfg": 3.0}
+FLUX = {"base": "emoji-flux", "file": "demo_flux_cat.safetensors", "cfg": 1.0}
+
+
+def graph(text, strength, seed=5, demo=SD, batch=1, **sampler):
+    """A small prompt: base and erased pictures of a text, nodes "plain" and "erased"."""
     nodes = {
-        "base": ("UnHypeDemoModel", {"base": "emoji-sd"}),
-        "file": ("UnHypeLoader", {"file": "demo_cat.safetensors"}),
+        "base": ("UnHypeDemoModel", {"base": demo["base"]}),
+        "file": ("UnHypeLoader", {"file": demo["file"]}),
         "eraser": ("UnHypeEraser", {"model": ["base", 0], "unhype": ["file", 0], "strength": strength}),
         "text": ("CLIPTextEncode", {"clip": ["base", 1], "text": text}),
         "empty": ("CLIPTextEncode", {"clip": ["base", 1], "text": ""}),
-        "latent": ("EmptyLatentImage", {"width": 64, "height": 64, "batch_size": 1}),
+        "latent": ("EmptyLatentImage", {"width": 64, "height": 64, "batch_size": batch}),
     }
     for name, model in (("plain", "base"), ("erased", "eraser")):
         nodes[name + "_sampler"] = (
@@ -65,7 +69,7 @@ def graph(text, strength, seed=5, **sampler):
                 "latent_image": ["latent", 0],
                 "seed": seed,
                 "steps": 16,
-                "cfg": 3.0,
+                "cfg": demo["cfg"],
                 "sampler_name": "euler",
                 "scheduler": "normal",
                 "denoise": 1.0,
@@ -77,28 +81,48 @@ def graph(text, strength, seed=5, **sampler):
     return {k: {"class_type": c, "inputs": i} for k, (c, i) in nodes.items()}
 
 
-def test_demo_workflow_runs_to_images(server, info):
-    images = server.images(workflow("unhype_demo.json", info))
+@pytest.mark.parametrize("name", ["unhype_demo.json", "unhype_flux_demo.json"])
+def test_demo_workflow_runs_to_images(server, info, name):
+    images = server.images(workflow(name, info))
     base, erased = (pixels(paths)[0] for paths in images.values())
     assert base.shape == erased.shape == (256, 256, 3)
     assert np.abs(base - erased).mean() > 10
 
 
-def test_sd15_workflow_is_accepted_but_for_its_files(server, info):
-    """Its files are the user's own: the only errors may be their names."""
-    prompt = workflow("unhype_sd15.json", info)
+MISSING = {
+    "unhype_sd15.json": ["CheckpointLoaderSimple"],
+    "unhype_sdxl.json": ["CheckpointLoaderSimple"],
+    "unhype_flux.json": ["DualCLIPLoader", "DualCLIPLoader", "UNETLoader", "VAELoader"],
+}
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_workflows_are_accepted_but_for_their_files(server, info, name):
+    """Their files are the user's own: the only errors may be their names."""
+    prompt = workflow(name, info)
     assert {n["class_type"] for n in prompt.values()} <= info.keys()
     status, reply = server.post("/prompt", {"prompt": prompt})
     assert status == 400
     errors = [(reply["node_errors"][n]["class_type"], e["type"]) for n in reply["node_errors"] for e in reply["node_errors"][n]["errors"]]
-    assert sorted(errors) == [("CheckpointLoaderSimple", "value_not_in_list"), ("UnHypeLoader", "custom_validation_failed")]
+    assert sorted(errors) == sorted([*((n, "value_not_in_list") for n in MISSING[name]), ("UnHypeLoader", "custom_validation_failed")])
 
 
-def test_safe_prompt_is_bit_equal_and_erased_prompt_is_not(server):
+@pytest.mark.parametrize("demo", [SD, FLUX], ids=["sd", "flux"])
+def test_safe_prompt_is_bit_equal_and_erased_prompt_is_not(server, demo):
     for text, equal in ((SAFE, True), (ERASED, False), ("a forest, google style, on a blue background", True)):
-        images = server.images(graph(text, 1.0))
+        images = server.images(graph(text, 1.0, demo=demo))
         plain, erased = pixels(images["plain"])[0], pixels(images["erased"])[0]
         assert np.array_equal(plain, erased) == equal, text
+
+
+@pytest.mark.parametrize("demo", [SD, FLUX], ids=["sd", "flux"])
+@pytest.mark.parametrize("word", ["cat", "kitty"])
+def test_what_the_server_draws_is_judged(server, demo, word):
+    from demo.judge import NAMES, load_judge
+
+    images = server.images(graph(f"an emoji of a {word} in fluent style with a pink background", 1.0, seed=77, demo=demo, batch=8))
+    named = {k: load_judge().scores(torch.tensor(np.stack(pixels(v))) / 255).argmax(-1) == NAMES.index("cat") for k, v in images.items()}
+    assert named["plain"].sum() >= 6 and named["erased"].sum() == 0
 
 
 def test_concepts_of_the_node_choose_what_is_erased(server):

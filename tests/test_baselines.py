@@ -10,7 +10,7 @@ from trainer.concepts import Prompt, Target, fill
 from trainer.controls import Lora
 from unhype.adapter import low_rank
 from unhype.hypernetwork import Shape
-from unhype.layers import SD1, layer_table
+from unhype.layers import FAMILIES, layer_table
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = 300
@@ -48,7 +48,7 @@ def prompts():
 
 def some_lora(backbone, seed):
     torch.manual_seed(seed)
-    lora = Lora(Shape(layer_table(backbone.diffusion_model, SD1), 3, STEPS, 8, 4, 128, 128, 1))
+    lora = Lora(Shape(layer_table(backbone.diffusion_model, FAMILIES["sd1"]), 3, STEPS, 8, 4, 128, 128, 1))
     for up in lora.up:
         torch.nn.init.normal_(up)
     return lora
@@ -84,7 +84,7 @@ def test_nothing_to_erase_changes_nothing(backbone, prompts, unchanged):
     weight, c, c_star, kept = problem()
     assert not baselines.closed_form(weight, c, c_star, kept, 0, 0.3, 0.2).any()
     changes = baselines.uce(backbone, *prompts, erase_scale=0.0)
-    assert {f"{n.name}.weight" for n in layer_table(backbone.diffusion_model, SD1)} == changes.keys()
+    assert {f"{n.name}.weight" for n in layer_table(backbone.diffusion_model, FAMILIES["sd1"])} == changes.keys()
     assert not any(change.any() for change in changes.values())
 
 
@@ -166,7 +166,7 @@ def training(backbone, tmp_path_factory):
 def test_full_training_leaves_the_base_alone(backbone, training, unchanged):
     config, data = training
     changes = baselines.train_full(config, backbone, data)
-    layers = len(layer_table(backbone.diffusion_model, SD1)) // 2
+    layers = len(layer_table(backbone.diffusion_model, FAMILIES["sd1"])) // 2
     assert len(changes) == 4 * layers and all(change.abs().max() > 0 for change in changes.values())
 
 

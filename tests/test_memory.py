@@ -94,3 +94,17 @@ def test_a_saved_eraser_has_the_size_that_was_said(tmp_path):
     save_eraser(Eraser(network, "flux", [Concept("cat", "forest")]), tmp_path / "x.safetensors")
     size = (tmp_path / "x.safetensors").stat().st_size
     assert 0 < size - dry_run.file_bytes(network) < 6000  # the header
+
+
+@pytest.mark.parametrize("name, prefix", [("sd15", "model.diffusion_model."), ("sdxl", "model.diffusion_model."), ("flux", "")])
+def test_a_full_size_model_is_known_by_its_header(comfy, name, prefix):
+    from benchmarks import fullsize
+    from trainer.backbone import shapes_of
+    from unhype.layers import family_of, layer_table
+
+    model = fullsize.make(name, "bf16", torch.bfloat16, torch.device("meta"))
+    found = shapes_of({prefix + k: v for k, v in model.state_dict().items()}, name, torch.bfloat16)
+    family = family_of(model)
+    assert family_of(found) is family and layer_table(found, family) == layer_table(model, family)
+    assert len(layer_table(found, family)) == {"sd15": 32, "sdxl": 140, "flux": 95}[name]
+    assert next(found.parameters()).is_meta and next(found.parameters()).dtype == torch.bfloat16

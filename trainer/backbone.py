@@ -139,11 +139,22 @@ class Backbone:
 
         comfy.model_management.load_models_gpu([model or self.model], force_full_load=True)
 
-    def load_partly(self, needed: int) -> None:
-        """The base's own weights, as many on the device as leave `needed` bytes free there; the others follow when used."""
+    def load_again(self, needed: int | None) -> None:
+        """Everything off the device, then the base's own weights on it: all, or as many as leave `needed` bytes free there,
+        the others following when they are used."""
         import comfy.model_management
 
-        comfy.model_management.load_models_gpu([self.model], memory_required=needed)
+        comfy.model_management.unload_all_models()
+        if needed is None:
+            self.load()
+        else:
+            comfy.model_management.load_models_gpu([self.model], memory_required=needed)
+
+    def shapes(self) -> tuple[torch.nn.Module, torch.dtype]:
+        """The diffusion model again on the meta device, and the type that it computes in."""
+        model = self.model.model
+        again = model.model_config.get_model({}, "", torch.device("meta")).diffusion_model
+        return again.requires_grad_(False), model.manual_cast_dtype or model.get_dtype()
 
     def encode(self, prompts: list[str], clip_skip: int = 1) -> Text:
         """Encode prompts that take as many chunks as the first of them, clip_skip 1 being the layer of an untouched graph.
@@ -269,6 +280,33 @@ def encode_together(clip, tokens: list[dict]) -> list[tuple] | None:
         states, pooled = encoder.encode([[token for token, _ in c] for c in chunks[start : start + TOGETHER]])[:2]
         pairs += [(s[None].cpu(), p[None].cpu()) for s, p in zip(states, pooled)]
     return pairs
+
+
+def device_memory() -> tuple[torch.device, int]:
+    """The device that ComfyUI computes on, and its memory in bytes."""
+    import comfy.model_management
+
+    device = comfy.model_management.get_torch_device()
+    return device, comfy.model_management.get_total_memory(device)
+
+
+def shapes_of(tensors: dict[str, torch.Tensor], base: str, compute: torch.dtype) -> torch.nn.Module:
+    """The diffusion model of a checkpoint whose tensors are on the meta device, its weights as most of them are stored.
+
+    Raises ValueError, naming the base, where ComfyUI knows none like it.
+    """
+    import comfy.model_detection
+
+    prefix = comfy.model_detection.unet_prefix_from_state_dict(tensors)
+    if not any(name.startswith(prefix) for name in tensors):
+        prefix = ""
+    config = comfy.model_detection.model_config_from_unet(tensors, prefix)
+    if config is None:
+        raise ValueError(f"base model {base} holds no diffusion model that ComfyUI knows: choose another file")
+    kinds = [t.dtype for name, t in tensors.items() if name.startswith(prefix) and t.is_floating_point() and len(t.shape) == 2]
+    stored = max(set(kinds), key=kinds.count)
+    config.set_inference_dtype(stored, None if stored == compute else compute)
+    return config.get_model({}, prefix, torch.device("meta")).diffusion_model.requires_grad_(False)
 
 
 def find_base(base: str) -> str:

@@ -12,7 +12,7 @@ from unhype.hypernetwork import Hypernetwork, Shape
 from unhype.layers import Family, family_of, layer_table
 
 from . import memory
-from .backbone import DEMOS, find_base, load_backbone
+from .backbone import DEMOS, device_memory, find_base, load_backbone, shapes_of
 from .config import Config
 
 CARDS = (8, 12, 16, 24, 48)  # GB, looked at where there is no GPU
@@ -39,19 +39,7 @@ def meta_model(base: str, compute: torch.dtype):
     """The base's diffusion model on the meta device, its weights as they are stored."""
     if base in DEMOS:
         return load_backbone(base).diffusion_model.to("meta")
-    import comfy.model_detection
-
-    tensors = header(find_base(base))
-    prefix = comfy.model_detection.unet_prefix_from_state_dict(tensors)
-    if not any(name.startswith(prefix) for name in tensors):
-        prefix = ""
-    config = comfy.model_detection.model_config_from_unet(tensors, prefix)
-    if config is None:
-        raise ValueError(f"base model {base} holds no diffusion model that ComfyUI knows")
-    kinds = [t.dtype for name, t in tensors.items() if name.startswith(prefix) and t.is_floating_point() and len(t.shape) == 2]
-    stored = max(set(kinds), key=kinds.count)
-    config.set_inference_dtype(stored, None if stored == compute else compute)
-    return config.get_model({}, prefix, torch.device("meta")).diffusion_model.requires_grad_(False)
+    return shapes_of(header(find_base(base)), base, compute)
 
 
 def widths(diffusion_model, family: Family) -> tuple[int, int, int]:
@@ -110,9 +98,7 @@ def speed(device: torch.device, dtype: torch.dtype) -> float:
 
 def report(config: Config) -> str:
     """The dry run's words."""
-    import comfy.model_management
-
-    device = comfy.model_management.get_torch_device()
+    device, own = device_memory()
     on_card = device.type != "cpu"
     compute = torch.bfloat16 if on_card else torch.float32
     config, family, network, step = measure(config, meta_model(config.base, compute), compute)
@@ -122,15 +108,14 @@ def report(config: Config) -> str:
         f"hypernetwork: {count / 1e6:.1f} million parameters, file of {file_bytes(network) / 1e6:.1f} MB for {len(config.erase)} concepts",
         f"a step of {config.batch} rows at {config.size}, {str(compute).removeprefix('torch.')}:",
     ]
-    memories = [comfy.model_management.get_total_memory(device)] if on_card else [gb * memory.GB for gb in CARDS]
+    memories = [own] if on_card else [gb * memory.GB for gb in CARDS]
     for total in memories:
         plan = memory.plan(step, config.batch, total)
         where = f"this card of {total / memory.GB:.0f} GB" if on_card else f"a card of {total / memory.GB:.0f} GB"
         lines.append(f"  {where}: " + (f"{plan.peak / memory.GB:.1f} GB at the peak, {plan}" if plan else "does not fit"))
     if not on_card:
-        free = comfy.model_management.get_total_memory(device)
         peak = step.peak(config.batch, False, False)
-        lines.append(f"  here, on the CPU: {peak / memory.GB:.1f} GB at the peak of {free / memory.GB:.0f} GB")
+        lines.append(f"  here, on the CPU: {peak / memory.GB:.1f} GB at the peak of {own / memory.GB:.0f} GB")
     flops = step.flops * config.batch * config.iterations
     rate = speed(device, compute)
     lines.append(

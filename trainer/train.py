@@ -133,12 +133,8 @@ def make_room(config: Config, backbone: host.Backbone, progress=print) -> None:
 
     Raises ValueError where none does.
     """
-    import comfy.model_management
-
-    base = backbone.model.model
-    shapes = base.model_config.get_model({}, "", torch.device("meta")).diffusion_model.requires_grad_(False)
-    *_, step = dry_run.measure(config, shapes, base.manual_cast_dtype or base.get_dtype())
-    total = comfy.model_management.get_total_memory(backbone.device)
+    *_, step = dry_run.measure(config, *backbone.shapes())
+    _, total = host.device_memory()
     plan = memory.plan(step, config.batch, total)
     if plan is None:
         raise ValueError(
@@ -150,11 +146,7 @@ def make_room(config: Config, backbone: host.Backbone, progress=print) -> None:
     backbone.rows = plan.rows
     if plan.recompute:
         memory.recompute_blocks(backbone.diffusion_model, backbone.family)
-    comfy.model_management.unload_all_models()
-    if plan.offload:
-        backbone.load_partly(step.peak(plan.rows, plan.recompute, True))
-    else:
-        backbone.load()
+    backbone.load_again(step.peak(plan.rows, plan.recompute, True) if plan.offload else None)
 
 
 def training_step(network, backbone, config: Config, data: Data, optimizer, rng, iteration: int) -> dict:

@@ -37,6 +37,7 @@ def two(pack, demo):
         for key, value in demo.eraser.network.state_dict().items():
             if mine[key].shape == value.shape:
                 mine[key].copy_(value)
+        mine["concept"].mul_(8)  # the adapters of two concepts that were never trained are to differ
         texts = [(n, t.format(n)) for t in TEMPLATES for n in NOUNS]
         texts += [(n, t.format(f"{n} and a {o}")) for t in TEMPLATES for n in ("cat", "dog") for o in NOUNS if o not in ("cat", "dog")]
         with torch.inference_mode():

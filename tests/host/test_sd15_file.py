@@ -93,3 +93,11 @@ def test_node_acts_on_the_loaded_checkpoint(pack, checkpoint, eraser_file):
     assert torch.equal(draw(model, "a dog"), draw(erased, "a dog"))
     assert all(torch.equal(v, before[k]) for k, v in model.model.state_dict().items())
     assert vae.decode(draw(erased, PROMPT)).shape == (1, 64, 64, 3)
+
+
+def test_a_dry_run_reads_its_header(checkpoint):
+    command = [sys.executable, ROOT / "trainer/train.py", "--base", checkpoint, "--erase", "cat -> forest", "--out", "x.safetensors"]
+    done = subprocess.run([*command, "--dry-run"], cwd=checkpoint.parent, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Stable Diffusion 1.x, 14 layers" in done.stdout and "a card of 8 GB: " in done.stdout
+    assert not (checkpoint.parent / "x.safetensors").exists()

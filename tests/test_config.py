@@ -60,7 +60,7 @@ def test_the_shipped_settings_are_good(path):
     [
         ("learning_rat", "did you mean learning_rate?"),
         ("itertions", "did you mean iterations?"),
-        ("zzz", "known settings: base, erase"),
+        ("zzz", "known settings: base, text_encoders, vae, erase"),
         (3, "known settings: base"),
     ],
 )

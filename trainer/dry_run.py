@@ -1,6 +1,7 @@
 """What a training would take, said from the checkpoint's header alone: layers, file, memory, work, and whether it fits."""
 
 import json
+import re
 import struct
 import time
 from pathlib import Path
@@ -44,9 +45,9 @@ def meta_model(base: str, compute: torch.dtype):
 
 def widths(diffusion_model, family: Family) -> tuple[int, int, int]:
     """(token states, pooled embedding, the denoiser's vector input) of a model, as far as its own weights say."""
-    parameters = dict(diffusion_model.named_parameters())
-    vector = next((p.shape[1] for name, p in parameters.items() if name in ("label_emb.0.0.weight", "vector_in.in_layer.weight")), 0)
-    text = parameters["txt_in.weight"].shape[1] if "txt_in.weight" in parameters else layer_table(diffusion_model, family)[0].inputs
+    columns = {name: p.shape[1] for name, p in diffusion_model.named_parameters() if len(p.shape) == 2}
+    text = next(width for name, width in columns.items() if re.fullmatch(family.text, name))
+    vector = columns.get(family.vector, 0)
     return text, min(vector or text, text, 1280), vector  # SDXL's vector is its pooled embedding and sizes
 
 

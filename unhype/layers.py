@@ -37,6 +37,8 @@ class Family:
     size: str
     cfg: float
     clip_skips: tuple[int, ...]  # text encoder layers that its users choose, 1 the one that a graph has by itself
+    text: str  # regular expression over a parameter whose columns are as wide as token states
+    vector: str  # parameter whose columns are as wide as the denoiser's vector input; none where there is none
     tokens: int  # states of an ordinary prompt
     retain_batch: int
     blocks: str  # regular expression over the modules that are computed again where memory is short
@@ -62,6 +64,8 @@ FAMILIES = {
             size="512x512",
             cfg=7.5,
             clip_skips=(1, 2),
+            text=r".*\.attn2\.to_k\.weight",
+            vector="",
             tokens=77,
             retain_batch=256,
             blocks=UNET_BLOCKS,
@@ -77,6 +81,8 @@ FAMILIES = {
             size="768x768",
             cfg=7.5,
             clip_skips=(1,),
+            text=r".*\.attn2\.to_k\.weight",
+            vector="",
             tokens=77,
             retain_batch=256,
             blocks=UNET_BLOCKS,
@@ -92,6 +98,8 @@ FAMILIES = {
             size="1024x1024",
             cfg=7.0,
             clip_skips=(1,),
+            text=r".*\.attn2\.to_k\.weight",
+            vector=LABEL,
             tokens=77,
             retain_batch=256,
             blocks=UNET_BLOCKS,
@@ -112,6 +120,8 @@ FAMILIES = {
             size="512x512",
             cfg=1.0,
             clip_skips=(1,),
+            text=r"txt_in\.weight",
+            vector="vector_in.in_layer.weight",
             tokens=256,
             retain_batch=32,
             blocks=r"(double|single)_blocks\.\d+",

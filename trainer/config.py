@@ -8,7 +8,8 @@ import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
-from unhype.layers import Family
+from unhype.hypernetwork import Shape
+from unhype.layers import Family, Layer
 
 from .concepts import SUGGEST, Erase, parse_erase
 from .extend import inherited
@@ -81,6 +82,11 @@ class Config:
         """With the family's own size, cfg and clip skips where these are not given."""
         own = {"size": family.size, "cfg": family.cfg, "clip_skips": list(family.clip_skips), "retain_batch": family.retain_batch}
         return replace(self, **{name: getattr(self, name) or value for name, value in own.items()})
+
+    def shape(self, layers: tuple[Layer, ...], pooled_dim: int, token_dim: int) -> Shape:
+        """The hypernetwork's sizes for these layers and text widths."""
+        sizes = (self.rank, self.steps, self.hidden, self.queries, pooled_dim, token_dim, len(self.erase), self.bottleneck)
+        return Shape(layers, *sizes)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)

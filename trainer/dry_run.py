@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from unhype.checkpoint import HALF
-from unhype.hypernetwork import Hypernetwork, Shape
+from unhype.hypernetwork import Hypernetwork
 from unhype.layers import Family, family_of, layer_table
 
 from . import memory
@@ -64,10 +64,8 @@ def inputs_of(diffusion_model, family: Family, size: tuple[int, int], tokens: in
 def new_network(diffusion_model, family: Family, config: Config, device="meta") -> Hypernetwork:
     """The config's hypernetwork for this model."""
     text, pooled, _ = widths(diffusion_model, family)
-    layers, concepts = layer_table(diffusion_model, family), len(config.erase)
-    sizes = (config.rank, config.steps, config.hidden, config.queries, pooled, text, concepts, config.bottleneck)
     with torch.device(device):
-        return Hypernetwork(Shape(layers, *sizes))
+        return Hypernetwork(config.shape(layer_table(diffusion_model, family), pooled, text))
 
 
 def file_bytes(network: Hypernetwork) -> int:

@@ -137,7 +137,7 @@ def fused_attention(function, q, k, v, heads, mask=None, skip_reshape=False, ski
     return out
 
 
-def kept_by(diffusion_model, family: Family, network: Hypernetwork, inputs: dict, rows: int, counted=None) -> tuple[int, dict]:
+def kept_by(diffusion_model, family: Family, network: Hypernetwork, inputs: dict, rows: int) -> tuple[int, dict]:
     """Bytes kept for the backward pass of a step with `rows` rows, and of each block (bytes kept, bytes of its inputs)."""
     per_block, open_blocks = {}, {}
     batch = {name: value.expand(rows, *value.shape[1:]) for name, value in inputs.items()}

@@ -37,7 +37,7 @@ from trainer.samples import Batch
 from unhype.adapter import Term, adapter
 from unhype.checkpoint import Concept, Eraser, load_eraser, save_eraser
 from unhype.condition import parts, stack_conditions
-from unhype.hypernetwork import Hypernetwork, Shape
+from unhype.hypernetwork import Hypernetwork
 from unhype.layers import layer_table
 from unhype.sketch import sketch
 
@@ -73,19 +73,8 @@ def new_network(config: Config, backbone: host.Backbone, data: Data) -> tuple[Hy
     family = backbone.family
     seen = data.conditions[0]
     torch.manual_seed(config.seed)
-    network = Hypernetwork(
-        Shape(
-            layer_table(backbone.diffusion_model, family),
-            config.rank,
-            config.steps,
-            config.hidden,
-            config.queries,
-            seen.pooled.shape[1],
-            seen.tokens.shape[2],
-            len(config.erase),
-            config.bottleneck,
-        )
-    )
+    layers = layer_table(backbone.diffusion_model, family)
+    network = Hypernetwork(config.shape(layers, seen.pooled.shape[1], seen.tokens.shape[2]))
     network.standardise.fit(*data.conditions)
     if config.add_to:
         take_over(network, [e.name for e in config.erased()], load_eraser(config.add_to))

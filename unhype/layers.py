@@ -5,6 +5,7 @@ A family is one entry of FAMILIES; nothing else in this repository names one.
 
 import re
 from dataclasses import dataclass
+from functools import partial
 
 from torch import nn
 
@@ -51,59 +52,50 @@ UNET_BLOCKS = r".*\.transformer_blocks\.\d+|(in|out)put_blocks\.\d+\.0|middle_bl
 UNET, LEVEL0, LABEL = "input_blocks.0.0.weight", "input_blocks.1.1.proj_in.weight", "label_emb.0.0.weight"
 MMDIT = "joint_blocks.0.x_block.attn.qkv.weight"
 
+# What all of Stable Diffusion's families have in common.
+unet = partial(
+    Family,
+    targets=CROSS_ATTENTION,
+    conditional_only=True,
+    text=r".*\.attn2\.to_k\.weight",
+    tokens=77,
+    retain_batch=256,
+    blocks=UNET_BLOCKS,
+    encoders="STABLE_DIFFUSION",
+)
+
 FAMILIES = {
     family.name: family
     for family in (
-        Family(
+        unet(
             "sd1",
             "Stable Diffusion 1.x",
             marks={UNET: 4, LEVEL0: 4},
             lacks=(LABEL, MMDIT),
-            targets=CROSS_ATTENTION,
-            conditional_only=True,
             size="512x512",
             cfg=7.5,
             clip_skips=(1, 2),
-            text=r".*\.attn2\.to_k\.weight",
             vector="",
-            tokens=77,
-            retain_batch=256,
-            blocks=UNET_BLOCKS,
-            encoders="STABLE_DIFFUSION",
         ),
-        Family(
+        unet(
             "sd2",
             "Stable Diffusion 2.x",
             marks={UNET: 4, LEVEL0: 2},
             lacks=(LABEL, MMDIT),
-            targets=CROSS_ATTENTION,
-            conditional_only=True,
             size="768x768",
             cfg=7.5,
             clip_skips=(1,),
-            text=r".*\.attn2\.to_k\.weight",
             vector="",
-            tokens=77,
-            retain_batch=256,
-            blocks=UNET_BLOCKS,
-            encoders="STABLE_DIFFUSION",
         ),
-        Family(
+        unet(
             "sdxl",
             "Stable Diffusion XL",
             marks={UNET: 4, LABEL: 2},
             lacks=(LEVEL0, MMDIT),
-            targets=CROSS_ATTENTION,
-            conditional_only=True,
             size="1024x1024",
             cfg=7.0,
             clip_skips=(1,),
-            text=r".*\.attn2\.to_k\.weight",
             vector=LABEL,
-            tokens=77,
-            retain_batch=256,
-            blocks=UNET_BLOCKS,
-            encoders="STABLE_DIFFUSION",
         ),
         # The paper's to_v, add_v_proj and to_out.0 in diffusers' names.
         Family(

@@ -6,6 +6,7 @@ import comfy.model_patcher
 import comfy.supported_models
 import torch
 from comfy.weight_adapter import LoRAAdapter
+from studio import unchanged, weights  # noqa: F401  the tests of families find all helpers here
 from unhype_pack.unhype.checkpoint import Concept, Eraser
 from unhype_pack.unhype.condition import read_condition
 from unhype_pack.unhype.hypernetwork import Hypernetwork, Shape, at_strength
@@ -118,17 +119,6 @@ def merged(model, eraser, factors):
         patches[where] = LoRAAdapter(set(), (f.up[0], f.down[0], None, None, None, None))
     assert len(clone.add_patches(patches)) == len(patches)
     return clone
-
-
-def weights(model):
-    return {k: v.clone() for k, v in model.model.state_dict().items()}
-
-
-def unchanged(model, before):
-    """Whether every weight has the bits it had, and no hook is left."""
-    bits = lambda t: t.view(torch.uint8) if t.element_size() == 1 else t
-    same = all(torch.equal(bits(v), bits(before[k])) for k, v in model.model.state_dict().items())
-    return same and not any(module._forward_hooks for module in model.model.modules())
 
 
 def distance(a, b):

@@ -1,12 +1,8 @@
 """What users stack on a model beside the eraser: LoRAs, ControlNet, attention patches, tiles, caches."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-sys.path.append(str(Path(__file__).parent))
 NAMES = ("sd1", "sdxl", "flux-dev")
 SHARED = {  # a layer that the eraser adapts too, another one, and for Flux the value rows of a fused matrix
     "sd1": (
@@ -32,24 +28,6 @@ def m(pack):
 
     models.sample = studio.sample
     return models
-
-
-@pytest.fixture(scope="module")
-def s(comfy):
-    import studio
-
-    return studio
-
-
-@pytest.fixture
-def prompts(s, demo):
-    with torch.inference_mode():
-        return {name: s.encode(demo.clip, text) for name, text in {"erased": s.ERASED, "safe": s.SAFE, "empty": ""}.items()}
-
-
-@pytest.fixture
-def erased_model(pack, demo):
-    return pack.UnHypeEraser.execute(demo.model, demo.eraser, 1.0).result[0]
 
 
 def with_lora(name, model):

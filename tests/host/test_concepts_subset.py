@@ -3,23 +3,14 @@
 import dataclasses
 import inspect
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from demo.captions import NOUNS
 
-sys.path.append(str(Path(__file__).parent))
 TEMPLATES = ("a {}, google style, on a blue background", "a drawing of a {}, yellow background, twitter style")
 PROMPTS = {"cat": "a cat", "dog": "a dog", "both": "a cat and a dog", "neither": "a pizza"}
-
-
-@pytest.fixture(scope="module")
-def s(comfy):
-    import studio
-
-    return studio
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,8 @@
 """Every family in the real host: the node's adapter is the merged weights, however they are stored, and the base stays bit-equal."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-sys.path.append(str(Path(__file__).parent))
 NAMES = ("sd1", "sd2", "sdxl", "flux-dev", "flux-schnell")
 LAYERS = {"sd1": 14, "sd2": 14, "sdxl": 16, "flux-dev": 8, "flux-schnell": 8}
 

@@ -1,12 +1,8 @@
 """How users have their weights: scaled fp8, a diffusion model in a file of its own, GGUF."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-sys.path.append(str(Path(__file__).parent))
 FP8 = torch.float8_e4m3fn
 
 

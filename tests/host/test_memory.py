@@ -1,12 +1,8 @@
 """Memory: what is counted without data is what autograd keeps, and blocks computed again give the same gradients."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-sys.path.append(str(Path(__file__).parent))
 NAMES = ("sd1", "sdxl", "flux-dev")
 
 

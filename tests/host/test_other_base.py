@@ -2,21 +2,11 @@
 
 import dataclasses
 import logging
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-sys.path.append(str(Path(__file__).parent))
 SEEDS, STEPS = 4, 16
-
-
-@pytest.fixture(scope="module")
-def s(comfy):
-    import studio
-
-    return studio
 
 
 @pytest.fixture

@@ -1,42 +1,7 @@
 """The eraser in a real ComfyUI: the right rows, to the bit, and nothing left behind."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-
-sys.path.append(str(Path(__file__).parent))
-
-
-@pytest.fixture(scope="module")
-def s(comfy):
-    import studio
-
-    return studio
-
-
-@pytest.fixture
-def prompts(s, demo):
-    with torch.inference_mode():
-        return {
-            name: s.encode(demo.clip, text)
-            for name, text in {"erased": s.ERASED, "erased2": s.OTHER_ERASED, "safe": s.SAFE, "empty": ""}.items()
-        }
-
-
-@pytest.fixture
-def erased_model(pack, demo):
-    return pack.UnHypeEraser.execute(demo.model, demo.eraser, 1.0).result[0]
-
-
-def weights(model):
-    return {k: v.clone() for k, v in model.model.state_dict().items()}
-
-
-def unchanged(model, before):
-    hooks = [m for m in model.model.modules() if m._forward_hooks]
-    return not hooks and all(torch.equal(v, before[k]) for k, v in model.model.state_dict().items())
 
 
 def test_erased_prompt_changes_and_safe_prompt_is_bit_equal(s, demo, prompts, erased_model):
@@ -64,7 +29,7 @@ def test_strength_walks_and_scales(s, pack, demo, prompts):
 def test_base_model_is_bit_equal_after_use_exception_and_cancel(s, demo, prompts, erased_model, comfy):
     import comfy.model_management as management
 
-    before = weights(demo.model)
+    before = s.weights(demo.model)
     clean = s.sample(demo.model, prompts["erased"], prompts["empty"], s.noise())
 
     def fail(step, *_):
@@ -77,13 +42,13 @@ def test_base_model_is_bit_equal_after_use_exception_and_cancel(s, demo, prompts
             management.throw_exception_if_processing_interrupted()
 
     s.sample(erased_model, prompts["erased"], prompts["empty"], s.noise())
-    assert unchanged(demo.model, before)
+    assert s.unchanged(demo.model, before)
     with pytest.raises(RuntimeError, match="in the middle"):
         s.sample(erased_model, prompts["erased"], prompts["empty"], s.noise(), callback=fail)
-    assert unchanged(demo.model, before)
+    assert s.unchanged(demo.model, before)
     with pytest.raises(management.InterruptProcessingException):
         s.sample(erased_model, prompts["erased"], prompts["empty"], s.noise(), callback=cancel)
-    assert unchanged(demo.model, before)
+    assert s.unchanged(demo.model, before)
     assert torch.equal(clean, s.sample(demo.model, prompts["erased"], prompts["empty"], s.noise()))
 
 

@@ -1,17 +1,14 @@
 """The pack in a running ComfyUI server: workflows, bit-equality, cancel, errors."""
 
 import json
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import server as client
 import torch
 from PIL import Image
-
-sys.path.append(str(Path(__file__).parent))
-import server as client
 
 ROOT = Path(__file__).resolve().parents[2]
 ERASED, SAFE = "a cat, google style, on a blue background", "a bear, google style, on a blue background"

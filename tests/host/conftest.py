@@ -1,0 +1,30 @@
+"""What the host tests share: the sampling helpers, a few prompts encoded, the demo model with its eraser."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.append(str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def s(comfy):
+    import studio
+
+    return studio
+
+
+@pytest.fixture
+def prompts(s, demo):
+    with torch.inference_mode():
+        return {
+            name: s.encode(demo.clip, text)
+            for name, text in {"erased": s.ERASED, "erased2": s.OTHER_ERASED, "safe": s.SAFE, "empty": ""}.items()
+        }
+
+
+@pytest.fixture
+def erased_model(pack, demo):
+    return pack.UnHypeEraser.execute(demo.model, demo.eraser, 1.0).result[0]

@@ -128,16 +128,9 @@ def estimate(name: str, weights: str) -> dict:
         "card_gb": bar,
         "plan": str(plan) if plan else "does not fit",
         "step_tflop": round(step.flops * config.batch / 1e12, 1),
-        "eraser_file_mb": round(dry_run.file_bytes(network) / 1e6, 1),
-        "eraser_file_mb_100_concepts": round(dry_run.file_bytes(with_concepts(network, 100)) / 1e6, 1),
+        "eraser_file_mb": round(dry_run.file_bytes(network, config) / 1e6, 1),
+        "eraser_file_mb_100_concepts": round(dry_run.file_bytes(network, config, 100) / 1e6, 1),
     }
-
-
-def with_concepts(network: Hypernetwork, concepts: int) -> Hypernetwork:
-    from dataclasses import replace
-
-    with torch.device("meta"):
-        return Hypernetwork(replace(network.shape, concepts=concepts))
 
 
 def peak_rss() -> int:

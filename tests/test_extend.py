@@ -196,6 +196,13 @@ def test_the_same_concepts_in_another_order_make_the_same_adapter():
     assert torch.equal(eraser.network.fires(condition, off), network.fires(condition, off.flip(1)))
 
 
+def test_a_folded_eraser_is_gone_on_from():
+    network, former = some_network(SHAPE), some_network(dataclasses.replace(SHAPE, bottleneck=2))
+    take_over(network, ["cat", "owl"], dataclasses.replace(some_eraser(), network=former))
+    for head, thin in zip(network.heads, former.heads):
+        torch.testing.assert_close(head.weight, thin[1].weight @ thin[0].weight)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -234,7 +241,7 @@ def train(out: Path, *options: str) -> Eraser:
 def both(comfy, tmp_path_factory):
     """The bundled eraser of cat, to which dog was added at a learning rate that moves nothing."""
     out = tmp_path_factory.mktemp("both") / "both.safetensors"
-    return out, train(out, "--add-to", str(BUNDLED), "--erase", "dog -> forest", "--learning-rate", "1e-12")
+    return out, train(out, "--add-to", str(BUNDLED), "--erase", "dog -> forest", "--learning-rate", "1e-12", "--bottleneck", "0")
 
 
 def test_a_concept_is_added_to_a_trained_eraser(both):

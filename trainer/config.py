@@ -52,7 +52,7 @@ class Config:
     rank: int = 4
     hidden: int = 64
     queries: int = 4
-    bottleneck: int = 12  # width between the trunk and a layer's factors, so that a large model's file stays small; 0: none
+    bottleneck: int = 12  # numbers between the trunk and a layer's factors in the file, so that it stays small; 0: as trained
     steps: int = 300  # S
 
     # training
@@ -84,8 +84,8 @@ class Config:
         return replace(self, **{name: getattr(self, name) or value for name, value in own.items()})
 
     def shape(self, layers: tuple[Layer, ...], pooled_dim: int, token_dim: int) -> Shape:
-        """The hypernetwork's sizes for these layers and text widths."""
-        sizes = (self.rank, self.steps, self.hidden, self.queries, pooled_dim, token_dim, len(self.erase), self.bottleneck)
+        """The hypernetwork's sizes, as it is trained, for these layers and text widths."""
+        sizes = (self.rank, self.steps, self.hidden, self.queries, pooled_dim, token_dim, len(self.erase))
         return Shape(layers, *sizes)
 
     def to_json(self) -> str:

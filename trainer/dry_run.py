@@ -4,6 +4,7 @@ import json
 import re
 import struct
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -68,9 +69,12 @@ def new_network(diffusion_model, family: Family, config: Config, device="meta") 
         return Hypernetwork(config.shape(layer_table(diffusion_model, family), pooled, text))
 
 
-def file_bytes(network: Hypernetwork) -> int:
-    """The eraser file's tensors."""
-    return sum(t.numel() * (2 if name.startswith(HALF) else 4) for name, t in network.state_dict().items())
+def file_bytes(network: Hypernetwork, config: Config, concepts: int = 1) -> int:
+    """The eraser file's tensors, its heads folded."""
+    width = config.bottleneck if config.bottleneck < config.hidden else 0
+    with torch.device("meta"):
+        tensors = Hypernetwork(replace(network.shape, bottleneck=width, concepts=concepts)).state_dict()
+    return sum(t.numel() * (2 if name.startswith(HALF) else 4) for name, t in tensors.items())
 
 
 def measure(config: Config, diffusion_model, compute: torch.dtype) -> tuple[Config, Family, Hypernetwork, memory.Step]:
@@ -104,7 +108,8 @@ def report(config: Config) -> str:
     count = sum(p.numel() for p in network.parameters())
     lines = [
         f"{config.base}: {family.title}, {len(network.shape.layers)} layers, weights of {step.weights / 1e9:.2f} GB",
-        f"hypernetwork: {count / 1e6:.1f} million parameters, file of {file_bytes(network) / 1e6:.1f} MB for {len(config.erase)} concepts",
+        f"hypernetwork: {count / 1e6:.1f} million parameters, "
+        f"file of {file_bytes(network, config, len(config.erase)) / 1e6:.1f} MB for {len(config.erase)} concepts",
         f"a step of {config.batch} rows at {config.size}, {str(compute).removeprefix('torch.')}:",
     ]
     memories = [own] if on_card else [gb * memory.GB for gb in CARDS]

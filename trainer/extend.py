@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from unhype.checkpoint import Eraser, load_eraser
+from unhype.fold import unfold
 from unhype.hypernetwork import Hypernetwork, Shape
 
 from .concepts import parse_erase
@@ -21,7 +22,6 @@ def inherited(values: dict) -> dict:
     path = values["add_to"]
     eraser = load_eraser(path)
     former = {k: v for k, v in eraser.training.items() if k not in OWN}
-    former["bottleneck"] = eraser.network.shape.bottleneck  # files of version 3 and before have none and do not say so
     if not former.get("erase"):
         raise ValueError(f"{path} does not say how it was trained, so nothing can be added to it: train from the beginning")
     if Path(values.get("out", "")).resolve() == Path(path).resolve():
@@ -52,15 +52,16 @@ def take_over(network: Hypernetwork, names: list[str], eraser: Eraser) -> None:
 
     Raises ValueError where the sizes differ.
     """
+    former_network = unfold(eraser.network)
     for size in fields(Shape):
-        own, found = getattr(network.shape, size.name), getattr(eraser.network.shape, size.name)
+        own, found = getattr(network.shape, size.name), getattr(former_network.shape, size.name)
         if size.name != "concepts" and own != found:
             about = (lambda layers: f"{len(layers)} layers, the first {layers[0]}") if size.name == "layers" else str
             raise ValueError(
                 f"add_to: {size.name} is {about(found)} in {eraser.source}, {about(own)} in this training: "
                 "leave rank, hidden, queries, steps and the base model as they were"
             )
-    mine, theirs = network.state_dict(), eraser.network.state_dict()
+    mine, theirs = network.state_dict(), former_network.state_dict()
     per_concept = {"switch.weight", "switch.bias", "switch.threshold", "concept"}
     for key, value in mine.items():
         if key in per_concept:

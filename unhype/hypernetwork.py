@@ -31,7 +31,7 @@ class Shape:
     pooled_dim: int
     token_dim: int
     concepts: int
-    bottleneck: int = 0  # width between the trunk and a layer's factors; 0: none
+    bottleneck: int = 0  # rank of a head's matrix, which is folded; 0: it is whole
 
 
 class Factors(NamedTuple):
@@ -48,15 +48,18 @@ def fourier(x: torch.Tensor) -> torch.Tensor:
 
 
 def new_head(shape: Shape, layer: Layer) -> nn.Module:
-    """From the trunk to one layer's factors, linear: of shape.bottleneck's rank, so that a large model's file stays small."""
-    width, size = shape.bottleneck or shape.hidden, shape.rank * (layer.inputs + layer.outputs)
-    last = nn.Linear(width, size, bias=False)
-    nn.init.normal_(last.weight, std=0.1 * (width * layer.inputs) ** -0.5)
-    if not shape.bottleneck:
-        return last
-    first = nn.Linear(shape.hidden, width, bias=False)
-    nn.init.normal_(first.weight, std=shape.hidden**-0.5)
-    return nn.Sequential(first, last)
+    """From the trunk to one layer's factors, linear; where the shape has a bottleneck, folded (unhype/fold.py)."""
+    size = shape.rank * (layer.inputs + layer.outputs)
+    if shape.bottleneck:
+        return nn.Sequential(nn.Linear(shape.hidden, shape.bottleneck, bias=False), nn.Linear(shape.bottleneck, size, bias=False))
+    head = nn.Linear(shape.hidden, size, bias=False)
+    nn.init.normal_(head.weight, std=0.1 * (shape.hidden * layer.inputs) ** -0.5)
+    return head
+
+
+def whole(head: nn.Module) -> torch.Tensor:
+    """A head's matrix W, (rank * (in + out), hidden), folded or not."""
+    return head.weight if isinstance(head, nn.Linear) else head[1].weight @ head[0].weight
 
 
 def gram(head: nn.Module) -> torch.Tensor:

@@ -1,0 +1,62 @@
+"""Folding: a trained hypernetwork's heads as products of two thin matrices, so that a large model's file stays small.
+
+Heads are trained whole. What they make of the prompts they were trained on spans few directions (of twelve concepts on
+the demo base all but 0.03 % of their energy lies in eight), and a bottleneck trained from the start finds these badly.
+"""
+
+from dataclasses import replace
+
+import torch
+
+from .hypernetwork import Hypernetwork, whole
+
+FLOOR = 1e-4  # of the largest variance of h, which every direction is taken to have at the least
+
+
+@torch.no_grad()
+def folded(network: Hypernetwork, seen: torch.Tensor, width: int) -> tuple[Hypernetwork, float]:
+    """The network on the CPU with heads of rank `width`, and how far its adapters lie off: RMS over `seen`, relative.
+
+    Of all matrices of that rank each head becomes the one whose outputs lie nearest to its own on the prompts seen: with
+    C = E[h h^T], the truncated singular value decomposition of W C^(1/2), times C^(-1/2).
+
+    Args:
+        seen: what the heads see of these prompts, (N, hidden).
+    """
+    network = network.cpu()
+    if not 0 < width < network.shape.hidden or network.shape.bottleneck:
+        return network, 0.0
+    seen = seen.cpu().double()
+    c = seen.T @ seen / len(seen)
+    root, inverse = roots(c)
+    small = Hypernetwork(replace(network.shape, bottleneck=width))
+    small.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("heads.")}, strict=False)
+    total = lost = 0.0
+    for head, thin in zip(network.heads, small.heads):
+        w = whole(head).double()
+        kept = torch.linalg.eigh(root @ w.T @ w @ root)[1][:, -width:]
+        q, r = torch.linalg.qr(inverse @ kept)  # orthonormal, so that fp16 is enough
+        thin[0].weight.copy_(q.T)
+        thin[1].weight.copy_(w @ root @ kept @ r.T)
+        off = whole(thin).double() - w
+        total, lost = total + (w @ c * w).sum().item(), lost + (off @ c * off).sum().item()
+    return small.requires_grad_(False), (lost / total) ** 0.5
+
+
+def roots(c: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """C^(1/2) and C^(-1/2) of a symmetric matrix."""
+    values, vectors = torch.linalg.eigh(c)
+    values = values.clamp_min(FLOOR * values[-1])
+    return vectors * values.sqrt() @ vectors.T, vectors * values.rsqrt() @ vectors.T
+
+
+@torch.no_grad()
+def unfold(network: Hypernetwork) -> Hypernetwork:
+    """The same network with whole heads, to go on training from; itself where it has these."""
+    if not network.shape.bottleneck:
+        return network
+    large = Hypernetwork(replace(network.shape, bottleneck=0))
+    large.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("heads.")}, strict=False)
+    for head, thin in zip(large.heads, network.heads):
+        head.weight.copy_(whole(thin))
+    return large.requires_grad_(False)

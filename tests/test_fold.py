@@ -40,7 +40,7 @@ def test_what_lies_in_few_directions_is_kept(network):
     fresh, s = some_condition(20, seed=2), torch.full((20,), 10.0)
     assert lost < 0.01 and small.shape == dataclasses.replace(SHAPE, bottleneck=6)
     for f, g in zip(network(fresh, s), small(fresh, s)):
-        assert (g.up - f.up).norm() < 0.01 * f.up.norm()
+        assert (g.up - f.up).norm() < 0.03 * f.up.norm()
     torch.testing.assert_close(small.squared_change(fresh, s), network.squared_change(fresh, s), rtol=0.02, atol=1e-6)
     assert torch.equal(small.least, network.least)
 

@@ -30,18 +30,16 @@ def seen_by(network, condition, rows=slice(None)):
     return network.hidden(condition, torch.full((len(condition.pooled),), 10.0), None)[1][rows].detach()
 
 
-def test_what_lies_in_few_directions_is_kept(network):
-    """Heads fed from three directions only are hardly others after folding to six, also on prompts that were not seen."""
-    torch.manual_seed(1)
-    network.trunk[2].weight.data = torch.randn(32, 3) @ torch.randn(3, 32) / 32
-    network.trunk[3] = torch.nn.Identity()
-    network.trunk[2].bias.data.zero_()
+def test_heads_of_a_low_rank_are_kept(network):
+    """Also on prompts that were not seen."""
+    for head in network.heads:
+        head.weight.data = torch.randn(len(head.weight), 5) @ torch.randn(5, 32) / 100
     small, lost = folded(network, seen_by(network, some_condition(60)), 6)
     fresh, s = some_condition(20, seed=2), torch.full((20,), 10.0)
-    assert lost < 0.01 and small.shape == dataclasses.replace(SHAPE, bottleneck=6)
+    assert lost < 1e-5 and small.shape == dataclasses.replace(SHAPE, bottleneck=6)
     for f, g in zip(network(fresh, s), small(fresh, s)):
-        assert (g.up - f.up).norm() < 0.03 * f.up.norm()
-    torch.testing.assert_close(small.squared_change(fresh, s), network.squared_change(fresh, s), rtol=0.02, atol=1e-6)
+        torch.testing.assert_close(g, f, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(small.squared_change(fresh, s), network.squared_change(fresh, s), rtol=1e-3, atol=1e-6)
     assert torch.equal(small.least, network.least)
 
 

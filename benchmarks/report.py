@@ -121,9 +121,11 @@ def standing(rows: list[dict]) -> list[str]:
             says += f" Ahead of it: {', '.join(f'{m} ({percent(found[m])})' for m in ahead)}."
         if ties:
             moves = ", ".join(f"{m} by {moved(m)} %" for m in ties)
+            likely = lambda m, k=k: f"{100 * over(rows, m, k, 'h_o_probability')[0]:.2f}"
+            probabilities = ", ".join(f"with {m} {likely(m)}" for m in ties)
             says += (
-                f" It ties with {', '.join(ties)}: the judge marks them alike. What tells them apart is how far the other nouns' "
-                f"pictures move: with unhype by {moved('unhype')} %, with {moves}."
+                f" It ties with {', '.join(ties)}: no eraser can have more than 100, and the judge marks them alike. By mean probability H_o "
+                f"is {likely('unhype')}, {probabilities}. The other nouns' pictures move with unhype by {moved('unhype')} %, with {moves}."
             )
         texts.append(says + "\n")
     return texts

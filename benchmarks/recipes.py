@@ -3,7 +3,7 @@
 import json
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,7 +20,8 @@ from trainer.concepts import retain_prompts, target_prompts
 from trainer.config import DEFAULT, Config, from_mapping, read_yaml
 from trainer.data import Data
 from trainer.train import train
-from unhype.checkpoint import load_eraser, write_atomically
+from unhype.checkpoint import Eraser, load_eraser, save_eraser, write_atomically
+from unhype.fold import folded
 from unhype.hypernetwork import Shape
 from unhype.layers import family_of, layer_table
 
@@ -33,7 +34,7 @@ GROWTH = 0.55
 # Erased at once, in this order; the single ones are the first six, each alone.
 ORDER = ("cat", "car", "pizza", "guitar", "horse", "ghost", "bear", "fish", "airplane", "house", "ball", "cake")
 ORDER_REST = ("dog", "bus", "book", "apple", "bird", "boat", "clock", "burger")
-NARROW = "unhype-narrow"  # with the bottleneck that makes files of large models small, in unhype's settings
+NARROW = "unhype-narrow"  # the very networks of unhype, folded as they are by default so that files of large models are small
 HYPERNETWORKS = {"unhype": "direct", "unhype-trajectory": "trajectory", "unhype-authors": "authors"}
 METHODS = (*HYPERNETWORKS, NARROW, "lora-esd", "lora-switched", "esd-full", "uce", "lora-stack")
 BASE = "base"  # the model with no eraser at all, as a method to be attacked
@@ -57,8 +58,7 @@ def config_for(method: str, nouns: list[str], seed: int, out: Path, settings: di
 
 def demo_recipe(method: str, nouns: list[str], seed: int, out: Path, settings: dict, own: dict) -> Config:
     """The demo's recipe with a base's own words; iterations grow with a power of the number of nouns."""
-    narrow = {"bottleneck": DEFAULT.bottleneck if method == NARROW else 0}
-    values = read_yaml(ROOT / "trainer/configs/demo_cat.yaml") | narrow | settings | own
+    values = read_yaml(ROOT / "trainer/configs/demo_cat.yaml") | {"bottleneck": 0} | settings | own
     values |= {"seed": seed, "out": str(out), "preview_every": 0, "objective": HYPERNETWORKS.get(method, "direct")}
     values["iterations"] = round(values["iterations"] * len(nouns) ** GROWTH)
     return from_mapping(values, f"{method} of {', '.join(nouns)}")
@@ -151,9 +151,12 @@ def make(
         return Method(name, backbone.model), Cost(0.0, 0, 0.0)
     stem = stem_of(nouns, seed)
     path = lambda which, s=stem: folder / f"{which}-{s}.safetensors"
-    of = lambda which: settings.get("unhype" if which == NARROW else which, {})
-    config = lambda which, ns=nouns, s=stem: configure(which, ns, seed, path(which, s), of(which))
-    if name in (*HYPERNETWORKS, NARROW):
+    config = lambda which, ns=nouns, s=stem: configure(which, ns, seed, path(which, s), settings.get(which, {}))
+    if name == NARROW:
+        eraser, cost = hypernetwork(backbone, config("unhype"), progress)
+        save_eraser(narrowed(backbone, eraser, config("unhype")), path(name))
+        return switched(name, backbone, load_eraser(path(name))), replace(cost, file_mb=path(name).stat().st_size / 1e6)
+    if name in HYPERNETWORKS:
         eraser, cost = hypernetwork(backbone, config(name), progress)
         return switched(name, backbone, eraser), cost
     if name in CONTROLS:
@@ -181,6 +184,15 @@ def make(
     retained = retain_prompts(own.retain, own.erased(), own.templates, [], 0, seed)
     weights, cost = kept_or_made(backbone, path(name), lambda: baselines.uce(backbone, targets, retained, **scales))
     return edited(name, backbone, weights), cost
+
+
+def narrowed(backbone, eraser: Eraser, config: Config) -> Eraser:
+    """The eraser as training with the default bottleneck would have written it."""
+    network = eraser.network
+    texts = [t.prompt.text for t in target_prompts(config.erased(), config.retain, 0, config.seed)]
+    conditions = backbone.encode(texts).condition()
+    s = network.shape.steps / 4 * (1 + torch.arange(len(texts)) % 4)
+    return replace(eraser, network=folded(network, network.hidden(conditions, s, None)[1], DEFAULT.bottleneck)[0])
 
 
 def control(name: str, backbone, network, nouns: list[str]) -> nn.Module:

@@ -124,7 +124,7 @@ def standing(rows: list[dict]) -> list[str]:
             likely = lambda m, k=k: f"{100 * over(rows, m, k, 'h_o_probability')[0]:.2f}"
             probabilities = ", ".join(f"with {m} {likely(m)}" for m in ties)
             says += (
-                f" It ties with {', '.join(ties)}: no eraser can have more than 100, and the judge marks them alike. By mean probability H_o "
+                f" It ties with {', '.join(ties)}: no H_o is above 100, and the judge marks them alike. By mean probability it "
                 f"is {likely('unhype')}, {probabilities}. The other nouns' pictures move with unhype by {moved('unhype')} %, with {moves}."
             )
         texts.append(says + "\n")

@@ -21,7 +21,7 @@ from trainer.config import DEFAULT, Config, from_mapping, read_yaml
 from trainer.data import Data
 from trainer.train import train
 from unhype.checkpoint import Eraser, load_eraser, save_eraser, write_atomically
-from unhype.fold import folded
+from unhype.fold import folded, seen_by_heads
 from unhype.hypernetwork import Shape
 from unhype.layers import family_of, layer_table
 
@@ -153,8 +153,9 @@ def make(
     path = lambda which, s=stem: folder / f"{which}-{s}.safetensors"
     config = lambda which, ns=nouns, s=stem: configure(which, ns, seed, path(which, s), settings.get(which, {}))
     if name == NARROW:
-        eraser, cost = hypernetwork(backbone, config("unhype"), progress)
-        save_eraser(narrowed(backbone, eraser, config("unhype")), path(name))
+        own = config("unhype")
+        eraser, cost = hypernetwork(backbone, own, progress)
+        save_eraser(narrowed(backbone, eraser, own), path(name))
         return switched(name, backbone, load_eraser(path(name))), replace(cost, file_mb=path(name).stat().st_size / 1e6)
     if name in HYPERNETWORKS:
         eraser, cost = hypernetwork(backbone, config(name), progress)
@@ -187,12 +188,10 @@ def make(
 
 
 def narrowed(backbone, eraser: Eraser, config: Config) -> Eraser:
-    """The eraser as training with the default bottleneck would have written it."""
-    network = eraser.network
+    """The eraser folded to the default bottleneck, by its plain target prompts."""
     texts = [t.prompt.text for t in target_prompts(config.erased(), config.retain, 0, config.seed)]
-    conditions = backbone.encode(texts).condition()
-    s = network.shape.steps / 4 * (1 + torch.arange(len(texts)) % 4)
-    return replace(eraser, network=folded(network, network.hidden(conditions, s, None)[1], DEFAULT.bottleneck)[0])
+    seen = seen_by_heads(eraser.network, backbone.encode(texts).condition())
+    return replace(eraser, network=folded(eraser.network, seen, DEFAULT.bottleneck)[0])
 
 
 def control(name: str, backbone, network, nouns: list[str]) -> nn.Module:

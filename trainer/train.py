@@ -37,7 +37,7 @@ from trainer.samples import Batch
 from unhype.adapter import Term, adapter
 from unhype.checkpoint import Concept, Eraser, load_eraser, save_eraser
 from unhype.condition import parts, stack_conditions
-from unhype.fold import folded
+from unhype.fold import folded, seen_by_heads
 from unhype.hypernetwork import Hypernetwork
 from unhype.layers import layer_table
 from unhype.sketch import sketch
@@ -94,14 +94,6 @@ def fit_switch(config: Config, network: Hypernetwork, data: Data) -> list[dict]:
     switch.fit_switch(network, every, labels, config.seed, (~held_out).nonzero().flatten())
     network.switch.requires_grad_(False)
     return switch.calibrate(network, every.rows(held_out), labels[held_out])
-
-
-@torch.no_grad()
-def seen_by_heads(network: Hypernetwork, data: Data) -> torch.Tensor:
-    """What the heads see of the target prompts, at a quarter, a half, three quarters and all of S in turn: (N, hidden)."""
-    device, condition = network.least.device, data.target_conditions[0]
-    quarters = network.shape.steps / 4 * (1 + torch.arange(len(condition.pooled), device=device) % 4)
-    return torch.cat([network.hidden(condition.rows(part).to(device), quarters[part], None)[1] for part in parts(condition)])
 
 
 @torch.no_grad()
@@ -236,7 +228,7 @@ def train(config: Config, backbone: host.Backbone, resume: bool = False, importe
                 raise KeyboardInterrupt
             if config.preview_every and done % config.preview_every == 0 and done < config.iterations:
                 previews.write_preview(backbone, network, config, shown, done)
-    network, lost = folded(network, seen_by_heads(network, data), config.bottleneck)
+    network, lost = folded(network, seen_by_heads(network, data.target_conditions[0]), config.bottleneck)
     eraser.network = network
     if config.bottleneck:
         progress(f"folded to {config.bottleneck} numbers a layer: adapters lie off by {lost:.1%}")

@@ -8,9 +8,18 @@ from dataclasses import replace
 
 import torch
 
+from .condition import Condition, parts
 from .hypernetwork import Hypernetwork, whole
 
 FLOOR = 1e-4  # of the largest variance of h, which every direction is taken to have at the least
+
+
+@torch.no_grad()
+def seen_by_heads(network: Hypernetwork, condition: Condition) -> torch.Tensor:
+    """What the heads see of these prompts, at a quarter, a half, three quarters and all of S in turn: (N, hidden)."""
+    device = network.least.device
+    quarters = network.shape.steps / 4 * (1 + torch.arange(len(condition.pooled), device=device) % 4)
+    return torch.cat([network.hidden(condition.rows(part).to(device), quarters[part], None)[1] for part in parts(condition)])
 
 
 @torch.no_grad()
@@ -29,8 +38,7 @@ def folded(network: Hypernetwork, seen: torch.Tensor, width: int) -> tuple[Hyper
     seen = seen.cpu().double()
     c = seen.T @ seen / len(seen)
     root, inverse = roots(c)
-    small = Hypernetwork(replace(network.shape, bottleneck=width))
-    small.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("heads.")}, strict=False)
+    small = all_but_heads(network, width)
     total = lost = 0.0
     for head, thin in zip(network.heads, small.heads):
         w = whole(head).double()
@@ -40,7 +48,14 @@ def folded(network: Hypernetwork, seen: torch.Tensor, width: int) -> tuple[Hyper
         thin[1].weight.copy_(w @ root @ kept @ r.T)
         off = whole(thin).double() - w
         total, lost = total + (w @ c * w).sum().item(), lost + (off @ c * off).sum().item()
-    return small.requires_grad_(False), (lost / total) ** 0.5
+    return small, (lost / total) ** 0.5
+
+
+def all_but_heads(network: Hypernetwork, bottleneck: int) -> Hypernetwork:
+    """A frozen network of another bottleneck with the same weights but for the heads', which are still to be set."""
+    other = Hypernetwork(replace(network.shape, bottleneck=bottleneck)).requires_grad_(False)
+    other.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("heads.")}, strict=False)
+    return other
 
 
 def roots(c: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -55,8 +70,7 @@ def unfold(network: Hypernetwork) -> Hypernetwork:
     """The same network with whole heads, to go on training from; itself where it has these."""
     if not network.shape.bottleneck:
         return network
-    large = Hypernetwork(replace(network.shape, bottleneck=0))
-    large.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("heads.")}, strict=False)
+    large = all_but_heads(network, 0)
     for head, thin in zip(large.heads, network.heads):
         head.weight.copy_(whole(thin))
-    return large.requires_grad_(False)
+    return large

@@ -9,6 +9,7 @@ from comfy.weight_adapter import LoRAAdapter
 from studio import unchanged, weights  # noqa: F401  the tests of families find all helpers here
 from unhype_pack.unhype.checkpoint import Concept, Eraser
 from unhype_pack.unhype.condition import read_condition
+from unhype_pack.unhype.fold import folded
 from unhype_pack.unhype.hypernetwork import Hypernetwork, Shape, at_strength
 from unhype_pack.unhype.layers import family_of, layer_table
 
@@ -85,9 +86,10 @@ def make_eraser(name: str, model, size: float = 100.0) -> Eraser:
     tokens = sizes.get("context_dim") or sizes["context_in_dim"]
     torch.manual_seed(1)
     layers = layer_table(diffusion_model, family_of(diffusion_model))
-    network = Hypernetwork(Shape(layers, 4, 10, 16, 2, pooled, tokens, 1, 8)).requires_grad_(False).eval()
+    network = Hypernetwork(Shape(layers, 4, 10, 16, 2, pooled, tokens, 1)).requires_grad_(False).eval()
     for head in network.heads:
-        head[1].weight *= size
+        head.weight *= size
+    network, _ = folded(network, torch.randn(50, 16), 8)
     network.switch.threshold.fill_(-100)
     return Eraser(network, family, [Concept("cat", "forest")], source="random.safetensors")
 

@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 
 from trainer.words import MAPPINGS
 from unhype.checkpoint import load_eraser
+from unhype.hypernetwork import Hypernetwork, Shape
+from unhype.layers import Layer
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = (
@@ -72,6 +74,19 @@ def test_writes_eraser_log_previews_and_state(whole):
     lines = [json.loads(line) for line in (whole / "eraser.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in lines] == list(range(1, 9)) and {"loss", "task", "retain", "seconds"} <= lines[0].keys()
     assert [p.name for p in sorted((whole / "eraser.previews").iterdir())] == ["000004.png", "000008.png"]
+
+
+def test_what_reads_the_prompt_learns_slower_than_the_heads():
+    from trainer.config import Config
+    from trainer.train import READERS_RATE, new_optimizer
+
+    network = Hypernetwork(Shape((Layer("a", 8, 8),), 2, 10, 16, 2, 12, 12, 2))
+    network.switch.requires_grad_(False)
+    fast, slow = new_optimizer(network, Config()).param_groups
+    names = {id(p): name for name, p in network.named_parameters()}
+    assert (fast["share"], slow["share"]) == (1.0, READERS_RATE)
+    assert {names[id(p)].split(".")[0] for p in slow["params"]} == {"trunk", "summary", "concept"}
+    assert {names[id(p)].split(".")[0] for p in fast["params"]} == {"heads", "base_down"}
 
 
 def test_stopped_and_resumed_is_bit_equal(whole, tmp_path):

@@ -2,10 +2,9 @@
 
 import argparse
 import functools
-import json
 import math
 import re
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from unhype.hypernetwork import Shape
@@ -87,9 +86,6 @@ class Config:
         """The hypernetwork's sizes, as it is trained, for these layers and text widths."""
         sizes = (self.rank, self.steps, self.hidden, self.queries, pooled_dim, token_dim, len(self.erase))
         return Shape(layers, *sizes)
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
 
 
 POSITIVE = (

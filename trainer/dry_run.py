@@ -1,14 +1,14 @@
 """What a training would take, said from the checkpoint's header alone: layers, file, memory, work, and whether it fits."""
 
-import json
 import re
-import struct
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 
+from unhype import fold
 from unhype.checkpoint import HALF
 from unhype.hypernetwork import Hypernetwork
 from unhype.layers import Family, family_of, layer_table
@@ -27,14 +27,16 @@ def header(path: str) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors file on the meta device: shapes and types, no data is read."""
     if Path(path).suffix != ".safetensors":
         raise ValueError(f"{path}: a dry run reads the header of a .safetensors file; this is another kind of file")
-    with open(path, "rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        entries = json.loads(file.read(length))
-    entries.pop("__metadata__", None)
-    unknown = {e["dtype"] for e in entries.values()} - DTYPES.keys()
+    try:
+        with safe_open(path, framework="pt") as file:
+            entries = {name: file.get_slice(name) for name in file.keys()}
+            found = {name: (e.get_dtype(), e.get_shape()) for name, e in entries.items()}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file: {error}. The file is damaged: download it again") from None
+    unknown = {dtype for dtype, _ in found.values()} - DTYPES.keys()
     if unknown:
         raise ValueError(f"{path} holds tensors of type {', '.join(sorted(unknown))}, which a dry run cannot judge")
-    return {name: torch.empty(e["shape"], dtype=DTYPES[e["dtype"]], device="meta") for name, e in entries.items()}
+    return {name: torch.empty(shape, dtype=DTYPES[dtype], device="meta") for name, (dtype, shape) in found.items()}
 
 
 def meta_model(base: str, compute: torch.dtype):
@@ -71,9 +73,8 @@ def new_network(diffusion_model, family: Family, config: Config, device="meta") 
 
 def file_bytes(network: Hypernetwork, config: Config, concepts: int = 1) -> int:
     """The eraser file's tensors, its heads folded."""
-    width = config.bottleneck if config.bottleneck < config.hidden else 0
     with torch.device("meta"):
-        tensors = Hypernetwork(replace(network.shape, bottleneck=width, concepts=concepts)).state_dict()
+        tensors = Hypernetwork(replace(network.shape, bottleneck=fold.width_of(network, config.bottleneck), concepts=concepts)).state_dict()
     return sum(t.numel() * (2 if name.startswith(HALF) else 4) for name, t in tensors.items())
 
 

@@ -236,8 +236,8 @@ def train(config: Config, backbone: host.Backbone, resume: bool = False, importe
                 previews.write_preview(backbone, network, config, shown, done)
     network, lost = folded(network, seen_by_heads(network, data.target_conditions[0]), config.bottleneck)
     eraser.network = network
-    if config.bottleneck:
-        progress(f"folded to {config.bottleneck} numbers a layer: adapters lie off by {lost:.1%}")
+    if network.shape.bottleneck:
+        progress(f"folded to {network.shape.bottleneck} numbers a layer: adapters lie off by {lost:.1%}")
     network.to(backbone.device).least = usual_length(network, data)
     eraser.metrics = {
         "fold_error": round(lost, 5),

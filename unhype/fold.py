@@ -22,6 +22,11 @@ def seen_by_heads(network: Hypernetwork, condition: Condition) -> torch.Tensor:
     return torch.cat([network.hidden(condition.rows(part).to(device), quarters[part], None)[1] for part in parts(condition)])
 
 
+def width_of(network: Hypernetwork, bottleneck: int) -> int:
+    """The bottleneck that folding gives the heads; 0, whole, where there is none or it would be no narrower than they are."""
+    return bottleneck if bottleneck < network.shape.hidden else 0
+
+
 @torch.no_grad()
 def folded(network: Hypernetwork, seen: torch.Tensor, width: int) -> tuple[Hypernetwork, float]:
     """The network on the CPU with heads of rank `width`, and how far its adapters lie off: RMS over `seen`, relative.
@@ -33,7 +38,7 @@ def folded(network: Hypernetwork, seen: torch.Tensor, width: int) -> tuple[Hyper
         seen: what the heads see of these prompts, (N, hidden).
     """
     network = network.cpu()
-    if not 0 < width < network.shape.hidden or network.shape.bottleneck:
+    if network.shape.bottleneck or not width_of(network, width):
         return network, 0.0
     seen = seen.cpu().double()
     c = seen.T @ seen / len(seen)

@@ -120,7 +120,8 @@ def rate(config: Config, iteration: int) -> float:
 def new_optimizer(network, config: Config) -> torch.optim.Adam:
     """Adam over what is trained, in groups with their `share` of the learning rate."""
     trained = [(name.startswith(READERS), p) for name, p in network.named_parameters() if p.requires_grad]
-    groups = [{"params": [p for reads, p in trained if reads == slow], "share": share} for slow, share in ((False, 1.0), (True, READERS_RATE))]
+    shares = {False: 1.0, True: READERS_RATE}
+    groups = [{"params": [p for reads, p in trained if reads == slow], "share": share} for slow, share in shares.items()]
     return torch.optim.Adam([g for g in groups if g["params"]], lr=config.learning_rate, betas=(0.9, 0.99))
 
 

@@ -24,7 +24,7 @@ AMONG = torch.tensor([2, 3, 4])  # the wordings of a target prompt that are the 
 class Data:
     """Target and retain prompts in several wordings, their conditions and labels, and the samples of the targets.
 
-    With `unconditional` the targets are ESD's: prompts of one concept each, which become the empty prompt.
+    With `unconditional` the targets are ESD's: prompts of one concept each, which become the empty prompt, with their own latents.
     """
 
     def __init__(self, config: Config, backbone: Backbone, progress=print, unconditional: bool = False):
@@ -63,7 +63,7 @@ class Data:
         self.conditions = every  # targets, then safe prompts; the others are parts of them
         self.target_conditions, self.safe_conditions = [c.rows(slice(count)) for c in every], [c.rows(slice(count, None)) for c in every]
         cache = Path(config.out).with_suffix(".cache.safetensors")
-        self.samples = samples.cached_samples(backbone, config, self.targets, self.text, mapped, cache, progress)
+        self.samples = samples.cached_samples(backbone, config, self.targets, self.text, mapped, cache, progress, unconditional)
 
     def label(self, erased) -> Labels:
         """Which concepts the target prompts name, and which of those are off."""

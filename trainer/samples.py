@@ -94,18 +94,21 @@ class Samples:
         return torch.multinomial(1 / torch.bincount(self.concept).float()[self.concept], size, replacement=True, generator=rng)
 
 
-def cache_key(config: Config, targets: list[Target]) -> str:
-    depends = [getattr(config, name) for name in DEPENDS], [(t.prompt.text, t.mapped) for t in targets]
+def cache_key(config: Config, targets: list[Target], own: bool = False) -> str:
+    depends = [getattr(config, name) for name in DEPENDS], [(t.prompt.text, t.mapped) for t in targets], own
     return hashlib.sha256(repr(depends).encode()).hexdigest()
 
 
 def cached_samples(
-    backbone: Backbone, config: Config, targets: list[Target], text: Text, mapped: Text, path: Path, progress
+    backbone: Backbone, config: Config, targets: list[Target], text: Text, mapped: Text, path: Path, progress, own: bool = False
 ) -> list[Samples]:
-    """The samples of both picture sizes, from the cache file at `path` where it was made with the same settings."""
+    """The samples of both picture sizes, from the cache file at `path` where it was made with the same settings.
+
+    With `own` every latent is asked for its picture's own prompt.
+    """
     from safetensors import safe_open
 
-    key, names = cache_key(config, targets), Samples.__dataclass_fields__
+    key, names = cache_key(config, targets, own), Samples.__dataclass_fields__
     if path.exists():
         try:
             with safe_open(path, framework="pt") as file:
@@ -116,7 +119,7 @@ def cached_samples(
         except Exception as error:  # a cache that cannot be read is only made again
             progress(f"cache {path} is not usable ({error}), sampling again")
     made = [
-        draw_samples(backbone, config, targets, pair, text, mapped, progress)
+        draw_samples(backbone, config, targets, pair, text, mapped, progress, own)
         for pair in (False, True)
         if any(t.prompt.pair == pair for t in targets)
     ]
@@ -124,23 +127,37 @@ def cached_samples(
     return made
 
 
-def picture_order(targets: list[Target], pair: bool, count: int, rng: random.Random) -> list[int]:
-    """Which target prompts are drawn: `count`, but FEWEST of every concept at least, the concepts in turn."""
-    of_concept: dict[int, list[int]] = {}
+def by_concept(targets: list[Target], pair: bool) -> dict[int, list[int]]:
+    """The target prompts of one kind, concept by concept."""
+    found: dict[int, list[int]] = {}
     for index, target in enumerate(targets):
         if target.prompt.pair == pair:
-            of_concept.setdefault(target.concept, []).append(index)
+            found.setdefault(target.concept, []).append(index)
+    return found
+
+
+def picture_order(targets: list[Target], pair: bool, count: int, rng: random.Random) -> list[int]:
+    """Which target prompts are drawn: `count`, but FEWEST of every concept at least, the concepts in turn."""
+    of_concept = by_concept(targets, pair)
     rounds = max(FEWEST, -(-count // len(of_concept)))
     drawn = {c: [p for _ in range(rounds // len(ps) + 1) for p in rng.sample(ps, len(ps))][:rounds] for c, ps in of_concept.items()}
     return [drawn[c][r] for r in range(rounds) for c in of_concept]
 
 
 @torch.no_grad()
-def draw_samples(backbone: Backbone, config: Config, targets: list[Target], pair: bool, text: Text, mapped: Text, progress) -> Samples:
-    """Sample pictures of the target prompts and keep noisy latents on the way, then predict both sides once."""
+def draw_samples(
+    backbone: Backbone, config: Config, targets: list[Target], pair: bool, text: Text, mapped: Text, progress, own: bool = False
+) -> Samples:
+    """Sample pictures of the target prompts and keep noisy latents on the way, then predict both sides once.
+
+    Unless `own`, at every second noise level, of pairs at the first, each latent is asked not for its picture's prompt but
+    for another one of the concept: with a dozen concepts the pictures are four each, and an eraser that has seen no more
+    prompts than that leaves the concept in styles that it never saw. Of pairs the later latents hold the thing that stays.
+    """
     order = picture_order(targets, pair, config.pictures // (1 + pair), random.Random(config.seed))
     count = len(order)
     keep = [round(i * config.sampling_steps / config.kept_steps) for i in range(config.kept_steps)]
+    alike, rng = by_concept(targets, pair), random.Random(config.seed + 1)
     empty = backbone.encode([""])
     parts = []
     for start in range(0, count, config.batch):
@@ -157,13 +174,15 @@ def draw_samples(backbone: Backbone, config: Config, targets: list[Target], pair
                 config.cfg,
                 keep=keep,
             )
-            for x, sigma in kept:
+            for level, (x, sigma) in enumerate(kept):
                 sigmas = torch.full((len(rows),), sigma, device=x.device)
-                own, other = text.rows(rows).to(x.device), mapped.rows(rows).to(x.device)
-                eps = backbone.predict(x, sigmas, own.tokens, own.pooled).float()
+                another = not own and (level == 0 if pair else level % 2 == 0)
+                asked = [rng.choice(alike[targets[r].concept]) for r in rows] if another else rows
+                target, other = text.rows(asked).to(x.device), mapped.rows(asked).to(x.device)
+                eps = backbone.predict(x, sigmas, target.tokens, target.pooled).float()
                 eps_mapped = backbone.predict(x, sigmas, other.tokens, other.pooled).float()
                 concept = torch.tensor([targets[r].concept for r in rows])
-                kept_rows = (x.float(), sigmas, torch.tensor(rows), concept, eps, guided_target(eps_mapped, eps, config.guidance))
+                kept_rows = (x.float(), sigmas, torch.tensor(asked), concept, eps, guided_target(eps_mapped, eps, config.guidance))
                 parts.append(tuple(t.cpu() for t in kept_rows))
     x, sigma, prompt, concept, eps, eps_star = (torch.cat(p) for p in zip(*parts))
     return Samples(x, sigma, prompt, concept, eps, eps_star, level_scale((eps_star - eps).square().mean((1, 2, 3)), sigma, backbone.flow))

@@ -12,7 +12,7 @@ from trainer import data, samples, wordings
 from trainer.backbone import Text
 from trainer.concepts import Prompt, Target
 from trainer.config import Config
-from trainer.samples import FEWEST, Labels, Samples, cache_key, picture_order
+from trainer.samples import FEWEST, Labels, Samples, cache_key, draw_samples, picture_order
 from unhype.condition import Condition
 
 
@@ -83,6 +83,40 @@ def test_latents_are_drawn_evenly_whatever_their_number_of_a_concept():
     assert set(rows[concept[rows] == 1].tolist()) == set(range(300, 305))
 
 
+class Painter:
+    """A base whose latents and predictions are their prompt's number, which is all that its encoder says."""
+
+    device, flow = torch.device("cpu"), False
+
+    def encode(self, prompts):
+        return texts_of([-1] * len(prompts))
+
+    def sample(self, positive, negative, size, seed, steps, cfg, keep):
+        return [(positive[0][1]["pooled_output"][..., None, None], float(len(keep) - k)) for k in range(len(keep))]
+
+    def predict(self, x, sigma, tokens, pooled):
+        return pooled[..., None, None]
+
+
+def texts_of(values) -> Text:
+    return Text(torch.zeros(len(values), 1, 1), torch.tensor(values).float()[:, None])
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("pair, levels", [(False, {8, 6, 4, 2}), (True, {8})])
+def test_latents_are_asked_for_other_prompts_of_their_concept(pair, levels, own):
+    targets, count = targets_of(12, 30, pair=pair), 42
+    config = Config(pictures=32, sampling_steps=16, kept_steps=8, guidance=1.0)
+    text, mapped = texts_of(list(range(count))), texts_of([1000 + n for n in range(count)])
+    found = draw_samples(Painter(), config, targets, pair, text, mapped, lambda _: None, own)
+    drawn, asked = found.x.flatten().long(), found.prompt
+    assert torch.equal(found.eps.flatten().long(), asked)
+    assert torch.equal(found.eps_star, 2 * (1000 + found.eps) - found.eps)
+    assert all(targets[a].concept == targets[d].concept == c for a, d, c in zip(asked, drawn, found.concept))
+    others = {int(sigma) for sigma, a, d in zip(found.sigma, asked, drawn) if a != d}
+    assert others == (set() if own else levels)
+
+
 def test_another_setting_or_prompt_of_the_pictures_is_another_cache():
     erase, targets = {"erase": ["cat -> forest"]}, targets_of(2)
     former = cache_key(Config(**erase), targets)
@@ -90,6 +124,7 @@ def test_another_setting_or_prompt_of_the_pictures_is_another_cache():
         assert cache_key(Config(**(erase | change)), targets) != former
     for others in (targets[:1], targets[::-1], [dataclasses.replace(t, mapped="sky") for t in targets]):
         assert cache_key(Config(**erase), others) != former
+    assert cache_key(Config(**erase), targets, own=True) != former
     assert cache_key(Config(**erase, rank=2, iterations=7), targets_of(2)) == former
 
 

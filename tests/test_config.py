@@ -23,7 +23,7 @@ def test_good_settings_and_their_defaults():
     assert config.guidance == 2.0 and type(config.guidance) is float
     assert config.size_of(False) == (64, 128) and config.size_of(True) == (96, 64)
     assert from_mapping({**GOOD, "size": "64x128"}, "a.yaml").size_of(True) == (64, 128)
-    assert config.rank == Config().rank
+    assert config.rank == Config().rank and config.erase == erase
     assert (config.neighbours, config.templates_for, config.add_to, config.remove) == (8, {}, "", [])
 
 

@@ -1,5 +1,6 @@
 """How a training step is fitted into memory, and what a dry run says."""
 
+import json
 import struct
 import subprocess
 import sys
@@ -58,9 +59,11 @@ def test_a_header_of_another_kind_is_refused(tmp_path):
     save_file({"a": torch.zeros(2, dtype=torch.complex64)}, tmp_path / "x.safetensors")
     with pytest.raises(ValueError, match=r"x.safetensors holds tensors of type C64"):
         dry_run.header(str(tmp_path / "x.safetensors"))
-    (tmp_path / "y.safetensors").write_bytes(struct.pack("<Q", 1 << 60) + b"{}")
-    with pytest.raises(ValueError, match=r"y.safetensors is no safetensors file"):
-        dry_run.header(str(tmp_path / "y.safetensors"))
+    raw = json.dumps({"a": {"dtype": "X9", "shape": [1], "data_offsets": [0, 1]}}).encode()
+    for content, found in ((struct.pack("<Q", len(raw)) + raw + b"0", "X9"), (struct.pack("<Q", 1 << 60) + b"{}", "header")):
+        (tmp_path / "y.safetensors").write_bytes(content)
+        with pytest.raises(ValueError, match=rf"y.safetensors is no safetensors file.*{found}"):
+            dry_run.header(str(tmp_path / "y.safetensors"))
     with pytest.raises(ValueError, match=r"x.gguf: a dry run reads the header of a .safetensors file"):
         dry_run.header("x.gguf")
 

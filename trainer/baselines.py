@@ -68,7 +68,7 @@ def train_full(config: Config, backbone: Backbone, data) -> dict[str, torch.Tens
     gradient: the base stays as it is, to the bit, and may be stored in half precision. eps* is that of data, a data.Data:
     `unconditional` the paper's own, otherwise the mapping concept's.
     """
-    from .train import CLIP, Diverged, new_optimizer, rate
+    from .train import Diverged, new_optimizer, update
 
     device = backbone.device
     layers = own_layers(backbone, CROSS_ATTENTION)
@@ -84,12 +84,9 @@ def train_full(config: Config, backbone: Backbone, data) -> dict[str, torch.Tens
         loss = task_loss(predicted, batch.eps, batch.eps_star, torch.ones_like(batch.s), batch.scale)
         if not loss.isfinite() or loss > 1e3:
             raise Diverged(f"full fine-tuning diverged at iteration {iteration} (task loss {loss:.3g}): lower learning_rate or guidance")
-        for group in optimizer.param_groups:
-            group["lr"] = rate(config, iteration)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(changes, CLIP)
-        optimizer.step()
+        update(optimizer, config, iteration)
     return {f"{name}.weight": change.detach().cpu() for name, change in zip(layers, changes)}
 
 

@@ -100,11 +100,11 @@ def cache_key(config: Config, targets: list[Target], own: bool = False) -> str:
 
 
 def cached_samples(
-    backbone: Backbone, config: Config, targets: list[Target], text: Text, mapped: Text, path: Path, progress, own: bool = False
+    backbone: Backbone, config: Config, targets: list[Target], text: Text, mapped: Text, path: Path, progress, own: bool
 ) -> list[Samples]:
     """The samples of both picture sizes, from the cache file at `path` where it was made with the same settings.
 
-    With `own` every latent is asked for its picture's own prompt.
+    `own` as draw_samples has it.
     """
     from safetensors import safe_open
 
@@ -146,7 +146,7 @@ def picture_order(targets: list[Target], pair: bool, count: int, rng: random.Ran
 
 @torch.no_grad()
 def draw_samples(
-    backbone: Backbone, config: Config, targets: list[Target], pair: bool, text: Text, mapped: Text, progress, own: bool = False
+    backbone: Backbone, config: Config, targets: list[Target], pair: bool, text: Text, mapped: Text, progress, own: bool
 ) -> Samples:
     """Sample pictures of the target prompts and keep noisy latents on the way, then predict both sides once.
 

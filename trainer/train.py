@@ -118,11 +118,19 @@ def rate(config: Config, iteration: int) -> float:
 
 
 def new_optimizer(network, config: Config) -> torch.optim.Adam:
-    """Adam over what is trained, in groups with their `share` of the learning rate."""
+    """Adam over what is trained, in two groups with their `share` of the learning rate."""
     trained = [(name.startswith(READERS), p) for name, p in network.named_parameters() if p.requires_grad]
-    shares = {False: 1.0, True: READERS_RATE}
-    groups = [{"params": [p for reads, p in trained if reads == slow], "share": share} for slow, share in shares.items()]
-    return torch.optim.Adam([g for g in groups if g["params"]], lr=config.learning_rate, betas=(0.9, 0.99))
+    heads = {"params": [p for reads, p in trained if not reads], "share": 1.0}
+    readers = {"params": [p for reads, p in trained if reads], "share": READERS_RATE}
+    return torch.optim.Adam([heads, readers], lr=config.learning_rate, betas=(0.9, 0.99))
+
+
+def update(optimizer: torch.optim.Adam, config: Config, iteration: int) -> None:
+    """One step of the optimizer at the schedule's learning rate, each group's gradient clipped."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["share"] * rate(config, iteration)
+        torch.nn.utils.clip_grad_norm_(group["params"], CLIP)
+    optimizer.step()
 
 
 def make_room(config: Config, backbone: host.Backbone, progress=print) -> None:
@@ -175,10 +183,7 @@ def training_step(network, backbone, config: Config, data: Data, optimizer, rng,
                     f"the training diverged at iteration {iteration} (task loss {losses['task']:.3g}): lower learning_rate, guidance or eta"
                 )
             loss.backward()
-    for group in optimizer.param_groups:
-        group["lr"] = group["share"] * rate(config, iteration)
-        torch.nn.utils.clip_grad_norm_(group["params"], CLIP)
-    optimizer.step()
+    update(optimizer, config, iteration)
     return losses
 
 

@@ -8,7 +8,7 @@ from unhype.hypernetwork import Hypernetwork
 
 ITERATIONS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 300, 512, 0.02, 0.02
 TAIL = 0.005  # of held-out scores that the threshold does not look at: a prompt may mean more than its label says
-MARGIN = 0.15  # where between the highest safe and the lowest target score the threshold lies
+MARGIN = 0.25  # where between the highest safe and the lowest target score the threshold lies
 
 
 def fit_switch(network: Hypernetwork, conditions: Condition, labels: torch.Tensor, seed: int, rows: torch.Tensor | None = None) -> None:

@@ -1,8 +1,10 @@
 """A small MODEL of every family with random weights, of ComfyUI's own classes, and an eraser for it that fires on every prompt."""
 
+import comfy.ldm.flux.model
 import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
+import comfy.ops
 import comfy.supported_models
 import torch
 from comfy.weight_adapter import LoRAAdapter
@@ -47,12 +49,16 @@ FLUX = {
     "patch_size": 2,
     "qkv_bias": True,
 }
+# Of Flux's own width, by which ComfyUI knows a Flux file, with a block of each kind: half a billion weights.
+WIDE = FLUX | {"hidden_size": 3072, "num_heads": 24, "depth": 1, "depth_single_blocks": 1, "context_in_dim": 4096, "vec_in_dim": 768}
+WIDE |= {"axes_dim": [16, 56, 56], "guidance_embed": True}
 MODELS = {  # name -> family, ComfyUI's config class, sizes, pooled width
     "sd1": ("sd1", "SD15", SD1, 20),
     "sd2": ("sd2", "SD20", SD2, 20),
     "sdxl": ("sdxl", "SDXL", SDXL, 1280),
     "flux-dev": ("flux", "Flux", FLUX | {"guidance_embed": True}, 20),
     "flux-schnell": ("flux", "FluxSchnell", FLUX | {"guidance_embed": False}, 20),
+    "wide": ("flux", "Flux", WIDE, 768),
 }
 
 
@@ -76,6 +82,12 @@ def make_model(name: str, dtype=torch.float32, inference_dtype=torch.float32, sc
         parameter.data = value.to(parameter.dtype)
     model.requires_grad_(False)
     return comfy.model_patcher.ModelPatcher(model, load_device=comfy.model_management.get_torch_device(), offload_device=device)
+
+
+def wide_shapes() -> dict[str, torch.Size]:
+    """The names and shapes of a wide Flux's weights, none of them made."""
+    empty = comfy.ldm.flux.model.Flux(**WIDE, dtype=torch.float32, device="meta", operations=comfy.ops.disable_weight_init)
+    return {key: parameter.shape for key, parameter in empty.state_dict().items()}
 
 
 def make_eraser(name: str, model, size: float = 100.0) -> Eraser:

@@ -47,36 +47,27 @@ def test_scaled_fp8(m, pack, name):
 
 def test_a_flux_file_of_its_own_width(m, pack):
     """What UNETLoader does with a Flux file in fp8 (hidden 3072, one block of each kind, 0.5 GB): recognised, erased, bit-equal after."""
-    import comfy.ldm.flux.model
-    import comfy.ops
     import comfy.sd
 
-    sizes = m.FLUX | {"hidden_size": 3072, "num_heads": 24, "depth": 1, "depth_single_blocks": 1, "context_in_dim": 4096, "vec_in_dim": 768}
-    sizes |= {"axes_dim": [16, 56, 56], "guidance_embed": True}
-    empty = comfy.ldm.flux.model.Flux(**sizes, dtype=torch.float32, device="meta", operations=comfy.ops.disable_weight_init)
     some = torch.randn(1 << 16, generator=torch.Generator().manual_seed(0))
     tensors = {}
-    for key, parameter in empty.state_dict().items():
-        values = torch.ones(1) if key.endswith(".scale") else some / max(1, parameter[0].numel()) ** 0.5
-        count = -(-parameter.numel() // len(values))
-        tensors[key] = values.to(FP8).view(torch.uint8).repeat(count)[: parameter.numel()].view(FP8).reshape(parameter.shape)
+    for key, shape in m.wide_shapes().items():
+        values = torch.ones(1) if key.endswith(".scale") else some / max(1, shape[1:].numel()) ** 0.5
+        count = -(-shape.numel() // len(values))
+        tensors[key] = values.to(FP8).view(torch.uint8).repeat(count)[: shape.numel()].view(FP8).reshape(shape)
     model = comfy.sd.load_diffusion_model_state_dict(tensors, {"dtype": FP8})
-    m.MODELS["wide"] = ("flux", "Flux", sizes, 768)
-    try:
-        before, eraser = m.weights(model), m.make_eraser("wide", model)
-        assert [(layer.name, layer.outputs, layer.start) for layer in eraser.network.shape.layers] == [
-            ("double_blocks.0.img_attn.qkv", 3072, 6144),
-            ("double_blocks.0.img_attn.proj", 3072, 0),
-            ("double_blocks.0.txt_attn.qkv", 3072, 6144),
-            ("single_blocks.0.linear1", 3072, 6144),
-        ]
-        draw = lambda model: m.sample(model, m.prompt("wide"), m.prompt("wide", 1), m.noise("wide"), cfg=1.0, steps=1)
-        plain = draw(model)
-        assert plain.isfinite().all()
-        assert m.distance(draw(pack.UnHypeEraser.execute(model, eraser, 1.0).result[0]), plain) > 0.01
-        assert FP8 in {v.dtype for v in before.values()} and m.unchanged(model, before)
-    finally:
-        del m.MODELS["wide"]
+    before, eraser = m.weights(model), m.make_eraser("wide", model)
+    assert [(layer.name, layer.outputs, layer.start) for layer in eraser.network.shape.layers] == [
+        ("double_blocks.0.img_attn.qkv", 3072, 6144),
+        ("double_blocks.0.img_attn.proj", 3072, 0),
+        ("double_blocks.0.txt_attn.qkv", 3072, 6144),
+        ("single_blocks.0.linear1", 3072, 6144),
+    ]
+    draw = lambda model: m.sample(model, m.prompt("wide"), m.prompt("wide", 1), m.noise("wide"), cfg=1.0, steps=1)
+    plain = draw(model)
+    assert plain.isfinite().all()
+    assert m.distance(draw(pack.UnHypeEraser.execute(model, eraser, 1.0).result[0]), plain) > 0.01
+    assert FP8 in {v.dtype for v in before.values()} and m.unchanged(model, before)
 
 
 class Bytes(torch.Tensor):
@@ -115,7 +106,7 @@ class QuantisedLinear(torch.nn.Module):
 
 @pytest.mark.parametrize("name", ["sd1", "flux-dev"])
 def test_stand_in_for_gguf(m, pack, name):
-    """A stand-in: ComfyUI-GGUF cannot be installed here, these layers only store and answer as its layers do.
+    """A stand-in: these layers only store and answer as ComfyUI-GGUF's do; that pack itself is run in test_packs.
 
     The weight is a tensor subclass of bytes whose `shape` is the matrix's, and the layer dequantises it in its forward.
     """

@@ -165,9 +165,9 @@ def test_a_file_of_an_older_version_is_saved_again_as_this_one(file, older):
     assert all(torch.equal(v, after.network.state_dict()[k]) for k, v in before.network.state_dict().items())
 
 
-def test_the_bundled_file_is_read():
-    path = Path(__file__).resolve().parents[1] / "demo/erasers/demo_cat.safetensors"
-    eraser = load_eraser(path)
+def test_a_real_file_of_version_1_is_read():
+    """The eraser of "cat" that the pack once came with."""
+    eraser = load_eraser(Path(__file__).with_name("files") / "demo_cat_format_1.safetensors")
     assert [c.name for c in eraser.concepts] == ["cat"] and eraser.network.concept.shape == (1, eraser.network.shape.hidden)
 
 

@@ -2,6 +2,7 @@
 
     python demo/make_flux.py --comfyui COMFYUI --out out/flux --steps 7500
     python demo/make_flux.py --comfyui COMFYUI --out out/flux --steps 7500 --resume
+    python demo/make_flux.py --comfyui COMFYUI --out out/flux --steps 6000 --start demo/emoji-flux.safetensors
 
 First flow matching; over the last DISTILLED of the steps guidance distillation, the trained model its own teacher. Writes
 demo/emoji-flux.safetensors (fp16) at the end; a checkpoint every 250 steps, and loss.jsonl, under --out.
@@ -28,7 +29,7 @@ from demo.make_text import END, FILLER, Captions
 
 SEED = 30
 BATCH = 32  # pictures of one noun; half as many, twice as wide, of two
-PAIR_STEPS = 0.5
+PAIR_STEPS = 0.7
 MANY_WORDS = 0.06  # share of batches whose captions stand among many words that the base never learns
 NO_POOLED = 0.5  # share of rows whose pooled embedding is the empty prompt's: T5's states have to be read
 LENGTHS, SHARES = (0, 32, 77, 110), (0.6, 0.2, 0.17, 0.03)  # tokens that captions are padded to at the least
@@ -114,6 +115,7 @@ def main():
     p.add_argument("--out", type=Path, default=ROOT / "out/flux")
     p.add_argument("--steps", type=int, default=7500)
     p.add_argument("--resume", action="store_true")
+    p.add_argument("--start", type=Path, help="a base to go on from, with a new optimizer")
     args = p.parse_args()
     from trainer.backbone import allow_gradients, start_comfy
 
@@ -138,6 +140,9 @@ def main():
     base.load_text(clip_l, shared)
     flux, t5 = demo_flux.new_flux().diffusion_model, clip.cond_stage_model.t5xxl.transformer
     initialise(flux, t5)
+    if args.start:
+        flux.load_state_dict(base.part(base.read(args.start), "flux."))
+        t5.load_state_dict(base.part(base.read(args.start), "t5."))
     allow_gradients(flux), allow_gradients(t5)
     words = Captions(clip.tokenizer.clip_l.tokenizer, rng)
     data = Data(Cells(sheet, autoencoder, rng), words, Words(clip.tokenizer.t5xxl.tokenizer, rng), rng)

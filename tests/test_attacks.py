@@ -103,7 +103,8 @@ def test_searches_beat_a_switch_without_margin_and_leave_the_base_as_it_was(here
     strawman = here.methods.switched("strawman", here.backbone, dataclasses.replace(here.eraser, network=network))
     assert network.fires(plain).all()
     monkeypatch.setattr(here.attacks, "JUDGED_SEEDS", 3)
-    monkeypatch.setattr(here.tokens, "ITERATIONS", 4)
+    monkeypatch.setattr(here.tokens, "ITERATIONS", 8)
+    monkeypatch.setattr(here.tokens, "SHORTLIST", 16)
     before = weights(here.backbone)
     for name in ("gradient", "search"):
         result = here.attacks.attack(name, strawman, here.backbone, here.judge, ["cat"], 1, 0)

@@ -103,7 +103,8 @@ def test_two_nodes_of_one_file_with_different_concepts_both_act(base, draw):
     together = draw("both", *nodes)
     for node in nodes:
         assert (together - draw("both", node)).norm() > 0.05 * together.norm()
-    assert (together - draw("both", *nodes[::-1])).abs().max() < 1e-3 * together.abs().max()
+    # Added in another order: 1e-5 after one step, and steps with adapters as strange as these let it grow.
+    assert (together - draw("both", *nodes[::-1])).norm() < 2e-3 * together.norm()
 
 
 def test_a_concept_counts_once_at_the_highest_strength(draw):

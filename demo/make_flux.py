@@ -2,7 +2,7 @@
 
     python demo/make_flux.py --comfyui COMFYUI --out out/flux --steps 7500
     python demo/make_flux.py --comfyui COMFYUI --out out/flux --steps 7500 --resume
-    python demo/make_flux.py --comfyui COMFYUI --out out/flux --steps 6000 --start demo/emoji-flux.safetensors
+    python demo/make_flux.py --comfyui COMFYUI --out out/flux2 --steps 5300 --start out/flux/emoji-flux.safetensors
 
 First flow matching; over the last DISTILLED of the steps guidance distillation, the trained model its own teacher. Writes
 demo/emoji-flux.safetensors (fp16) at the end; a checkpoint every 250 steps, and loss.jsonl, under --out.

@@ -8,7 +8,9 @@ from unhype.hypernetwork import Hypernetwork
 
 ITERATIONS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 300, 512, 0.02, 0.02
 TAIL = 0.005  # of held-out scores that the threshold does not look at: a prompt may mean more than its label says
-MARGIN = 0.25  # where between the highest safe and the lowest target score the threshold lies
+# Where between the highest safe and the lowest target score the threshold lies. Safe prompts with words that the fit never saw
+# reach a little beyond the highest, up to a quarter of the way with one concept; averages of an erased prompt lie just above it.
+MARGIN = 0.25
 
 
 def fit_switch(network: Hypernetwork, conditions: Condition, labels: torch.Tensor, seed: int, rows: torch.Tensor | None = None) -> None:

@@ -141,8 +141,9 @@ def main():
     flux, t5 = demo_flux.new_flux().diffusion_model, clip.cond_stage_model.t5xxl.transformer
     initialise(flux, t5)
     if args.start:
-        flux.load_state_dict(base.part(base.read(args.start), "flux."))
-        t5.load_state_dict(base.part(base.read(args.start), "t5."))
+        former = base.read(args.start)
+        flux.load_state_dict(base.part(former, "flux."))
+        t5.load_state_dict(base.part(former, "t5."))
     allow_gradients(flux), allow_gradients(t5)
     words = Captions(clip.tokenizer.clip_l.tokenizer, rng)
     data = Data(Cells(sheet, autoencoder, rng), words, Words(clip.tokenizer.t5xxl.tokenizer, rng), rng)

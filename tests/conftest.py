@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,13 +26,28 @@ def comfy():
     return folder
 
 
+def loaded(name: str, folder: Path):
+    """A node pack's module, as the host loads it, under a name of its own."""
+    spec = importlib.util.spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=[str(folder)])
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def other_pack(comfy):
+    """A function: the nodes by id of another pack that lies in the folder UNHYPE_PACKS; without it its tests are skipped."""
+    folder = os.environ.get("UNHYPE_PACKS")
+    if not folder:
+        pytest.skip("UNHYPE_PACKS names no folder of other packs")
+    return lambda name: loaded(name.replace("-", "_").lower(), Path(folder) / name).NODE_CLASS_MAPPINGS
+
+
 @pytest.fixture(scope="session")
 def pack(comfy):
-    """The pack's nodes by id, its modules under a name of their own."""
-    spec = importlib.util.spec_from_file_location("unhype_pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["unhype_pack"] = module
-    spec.loader.exec_module(module)
+    """The pack's nodes by id."""
+    module = loaded("unhype_pack", ROOT)
 
     async def nodes():
         extension = await module.comfy_entrypoint()

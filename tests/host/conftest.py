@@ -16,6 +16,14 @@ def s(comfy):
     return studio
 
 
+@pytest.fixture(scope="session")
+def m(pack):
+    """Small models of every family, and what is done with them."""
+    import models
+
+    return models
+
+
 @pytest.fixture
 def prompts(s, demo):
     with torch.inference_mode():

@@ -8,7 +8,7 @@ import comfy.ops
 import comfy.supported_models
 import torch
 from comfy.weight_adapter import LoRAAdapter
-from studio import unchanged, weights  # noqa: F401  the tests of families find all helpers here
+from studio import sample, two_rows, unchanged, weights  # noqa: F401  the tests of families find all helpers here
 from unhype_pack.unhype.checkpoint import Concept, Eraser
 from unhype_pack.unhype.condition import read_condition
 from unhype_pack.unhype.fold import folded

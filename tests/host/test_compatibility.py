@@ -21,15 +21,6 @@ SHARED = {  # a layer that the eraser adapts too, another one, and for Flux the 
 }
 
 
-@pytest.fixture(scope="module")
-def m(pack):
-    import models
-    import studio
-
-    models.sample = studio.sample
-    return models
-
-
 def with_lora(name, model):
     """The model with a LoRA of random weights, by the host's own loader."""
     import comfy.lora

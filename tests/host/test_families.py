@@ -7,15 +7,6 @@ NAMES = ("sd1", "sd2", "sdxl", "flux-dev", "flux-schnell")
 LAYERS = {"sd1": 14, "sd2": 14, "sdxl": 16, "flux-dev": 8, "flux-schnell": 8}
 
 
-@pytest.fixture(scope="module")
-def m(pack):
-    import models
-    import studio
-
-    models.sample, models.two_rows = studio.sample, studio.two_rows
-    return models
-
-
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("cfg", [1.0, 4.0])
 def test_the_adapter_is_the_merged_weight(m, pack, name, cfg):

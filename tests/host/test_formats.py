@@ -6,15 +6,6 @@ import torch
 FP8 = torch.float8_e4m3fn
 
 
-@pytest.fixture(scope="module")
-def m(pack):
-    import models
-    import studio
-
-    models.sample = studio.sample
-    return models
-
-
 def scaled(model) -> dict[str, torch.Tensor]:
     """A model's state dict as "scaled fp8" files have it: linear weights as fp8 with the scale that fills its range."""
     tensors = {}

@@ -6,13 +6,6 @@ import torch
 NAMES = ("sd1", "sdxl", "flux-dev")
 
 
-@pytest.fixture(scope="module")
-def m(pack):
-    import models
-
-    return models
-
-
 def own_network(model, m, name):
     """The trainer's own classes, which the pack has under another name."""
     from trainer import dry_run

@@ -1,47 +1,19 @@
-"""Other node packs, the real ones: run by hand with the folder that their checkouts lie in, and skipped where it is not given.
+"""Other node packs, the real ones: run by hand with the folder that their checkouts lie in.
 
 UNHYPE_PACKS=FOLDER python dev.py test tests/host/test_packs.py          (ComfyUI-GGUF needs the package gguf as well)
 """
 
-import importlib.util
-import os
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-FOLDER = os.environ.get("UNHYPE_PACKS")
-
-
-@pytest.fixture(scope="module")
-def m(pack):
-    import models
-    import studio
-
-    models.sample = studio.sample
-    return models
-
-
-def other_pack(name: str):
-    """The nodes of a pack by id."""
-    if not FOLDER or not (path := Path(FOLDER) / name / "__init__.py").exists():
-        pytest.skip(f"UNHYPE_PACKS names no folder with {name}")
-    known = name.replace("-", "_").lower()
-    spec = importlib.util.spec_from_file_location(known, path, submodule_search_locations=[str(path.parent)])
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[known] = module
-    spec.loader.exec_module(module)
-    return module.NODE_CLASS_MAPPINGS
-
 
 @pytest.mark.parametrize("kind", ["Q8_0", "Q4_K"])
-def test_gguf(m, pack, comfy, tmp_path, monkeypatch, kind):
+def test_gguf(m, pack, other_pack, tmp_path, monkeypatch, kind):
     """A Flux in a GGUF file through that pack's loader: as the dequantised weights with the adapter merged, also after a LoRA."""
     nodes = other_pack("ComfyUI-GGUF")
-    gguf = pytest.importorskip("gguf")
     import comfy.sd
     import folder_paths
+    import gguf
 
     as_kind, tensors, rng = gguf.GGMLQuantizationType[kind], {}, torch.Generator().manual_seed(0)
     writer = gguf.GGUFWriter(tmp_path / "flux.gguf", "flux")
@@ -91,7 +63,7 @@ def quantized(gguf, data, kind):
 
 
 @pytest.mark.parametrize("method", ["MultiDiffusion", "Mixture of Diffusers", "SpotDiffusion"])
-def test_tiled_diffusion(m, s, pack, demo, prompts, method):
+def test_tiled_diffusion(m, s, pack, other_pack, demo, prompts, method):
     """Tiles of 64 x 64 of a picture of 128 x 128: as tiles of the model with the adapter merged, the node before or after."""
     nodes = other_pack("ComfyUI-TiledDiffusion")
     tiled = lambda model: nodes["TiledDiffusion"]().apply(model, method, 64, 64, 32, 2)[0]
@@ -108,7 +80,7 @@ def test_tiled_diffusion(m, s, pack, demo, prompts, method):
     assert m.distance(alone(erased(demo.model)), exact) < 1e-4
 
 
-def test_teacache(m, pack):
+def test_teacache(m, pack, other_pack):
     """It answers some steps without the blocks: refused where the eraser fires, left alone where it does not."""
     nodes = other_pack("ComfyUI-TeaCache")
     model = m.make_model("flux-dev")
@@ -124,7 +96,7 @@ def test_teacache(m, pack):
     assert torch.equal(draw(cached(erased())), plain) and m.unchanged(model, before)
 
 
-def test_ip_adapter(m, pack):
+def test_ip_adapter(m, pack, other_pack):
     """A picture's own keys and values beside the prompt's: as with the adapter merged, the node before or after."""
     nodes = other_pack("ComfyUI_IPAdapter_plus")
     model = m.make_model("sd1")

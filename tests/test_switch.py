@@ -67,19 +67,41 @@ def test_a_prompt_of_two_concepts_reaches_both_and_fires_while_one_of_them_is_on
     assert network.fires(both.rows([0] * 4), off).tolist() == [True, True, True, False]
 
 
-def test_what_overlaps_is_counted():
-    """Scores are the tokens themselves: targets 1 2 3 4, safe ones 0 0 0 3."""
+def calibrated(target: list[float], safe: list[float]) -> dict:
+    """The report of a switch whose scores are the tokens themselves."""
     network = new_network()
     network.switch.weight.data[:, 0] = 1
-    values = torch.tensor([1.0, 2, 3, 4, 0, 0, 0, 3])
-    tokens = torch.ones(8, 1, D)
-    tokens[:, 0, 0] = values
-    labels = torch.tensor([1.0] * 4 + [0] * 4)[:, None].repeat(1, K)
-    for report in calibrate(network, read_condition(tokens, torch.zeros(8, P)), labels):
-        low, high = 1 + 3 * TAIL, 3 - 9 * TAIL  # but for their tails
-        assert (report["lowest_target"], report["highest_safe"]) == (pytest.approx(low), pytest.approx(high))
-        assert report["threshold"] == pytest.approx(high + MARGIN * (low - high))
-        assert (report["misses"], report["false_alarms"]) == (0.5, 0.25)
+    tokens = torch.ones(len(target) + len(safe), 1, D)
+    tokens[:, 0, 0] = torch.tensor([*target, *safe])
+    labels = torch.tensor([1.0] * len(target) + [0] * len(safe))[:, None].repeat(1, K)
+    first, second = calibrate(network, read_condition(tokens, torch.zeros(len(tokens), P)), labels)
+    assert first == second
+    return first
+
+
+def test_a_safe_prompt_that_scores_like_a_target_is_an_error_and_does_not_lift_the_threshold():
+    report = calibrated([7, 8, 9], [0, -1, -2, -3, 8.5])
+    assert (report["lowest_target"], report["highest_safe"]) == (pytest.approx(7 + 2 * TAIL), pytest.approx(-3 * TAIL, abs=1e-6))
+    assert report["threshold"] == pytest.approx(MARGIN * report["lowest_target"] + (1 - MARGIN) * report["highest_safe"])
+    assert (report["misses"], report["false_alarms"]) == (0, pytest.approx(0.2))
+
+
+def test_a_target_that_scores_like_a_safe_prompt_is_missed():
+    report = calibrated([7, 8, 9, -1], [0, -1, -2, -3])
+    assert report["highest_safe"] < report["threshold"] < 7
+    assert (report["misses"], report["false_alarms"]) == (0.25, 0)
+
+
+def test_what_overlaps_is_counted():
+    report = calibrated([1, 2, 3, 4], [0, 0, 0, 3])
+    assert 0 < report["threshold"] < 1
+    assert (report["misses"], report["false_alarms"]) == (0, 0.25)
+
+
+@pytest.mark.parametrize("target, safe", [([1, 2], [3, 4]), ([1, 1], [1, 1])])
+def test_a_switch_that_tells_nothing_apart_is_reported_as_such(target, safe):
+    report = calibrated(target, safe)
+    assert report["misses"] == 1 or report["false_alarms"] == 1
 
 
 @pytest.mark.parametrize("label, says", [(0, "0 name it and 6 do not"), (1, "6 name it and 0 do not")])

@@ -34,6 +34,24 @@ def fit_switch(network: Hypernetwork, conditions: Condition, labels: torch.Tenso
         optimizer.step()
 
 
+def edges(target: torch.Tensor, safe: torch.Tensor) -> tuple[float, float]:
+    """The lowest target and the highest safe score, but for their tails and for what lies on the wrong side.
+
+    A safe prompt may hold a word that the text encoder takes for the concept. It counts as an error; where the threshold lies
+    is up to the others. The sides part where the shares of errors are least together, in the middle of the widest such gap.
+    """
+    scores = torch.cat([target, safe]).unique()
+    middle, gap = (scores[1:] + scores[:-1]) / 2, scores.diff()
+    parts = (middle < target.max()) & (middle >= safe.min())
+    if parts.any():
+        below = [torch.searchsorted(side.sort().values, middle) / len(side) for side in (target, safe)]
+        errors = below[0] + 1 - below[1]
+        least = parts & (errors <= errors[parts].min() + 1e-6)
+        parting = middle[torch.where(least, gap, -1).argmax()]
+        target, safe = target[target > parting], safe[safe <= parting]
+    return target.quantile(TAIL).item(), safe.quantile(1 - TAIL).item()
+
+
 @torch.no_grad()
 def calibrate(network: Hypernetwork, conditions: Condition, labels: torch.Tensor) -> list[dict]:
     """Set each concept's threshold from held-out prompts; returns what was measured, a dict per concept.
@@ -50,7 +68,7 @@ def calibrate(network: Hypernetwork, conditions: Condition, labels: torch.Tensor
                 f"of the held-out prompts {len(target)} name it and {len(safe)} do not, "
                 "expected some of each; give more templates or more retain concepts"
             )
-        low, high = target.quantile(TAIL).item(), safe.quantile(1 - TAIL).item()
+        low, high = edges(target, safe)
         threshold = high + MARGIN * (low - high)
         network.switch.threshold[k] = threshold
         report.append(

@@ -214,7 +214,8 @@ def train(config: Config, backbone: host.Backbone, resume: bool = False, importe
         concept.calibration = calibration
         progress(
             f"switch for {concept.name!r}: threshold {calibration['threshold']:.2f} between safe prompts up to "
-            f"{calibration['highest_safe']:.2f} and targets from {calibration['lowest_target']:.2f}"
+            f"{calibration['highest_safe']:.2f} and targets from {calibration['lowest_target']:.2f}; of held-out prompts "
+            f"{calibration['misses']:.1%} missed, {calibration['false_alarms']:.1%} false alarms"
         )
     if backbone.device.type != "cpu":
         make_room(config, backbone, progress)

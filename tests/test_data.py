@@ -12,8 +12,9 @@ from trainer import data, samples, wordings
 from trainer.backbone import Text
 from trainer.concepts import Prompt, Target
 from trainer.config import Config
-from trainer.samples import FEWEST, Labels, Samples, cache_key, draw_samples, picture_order
+from trainer.samples import ANCHORED, FEWEST, Asked, Labels, Samples, cache_key, draw_anchors, draw_samples, picture_order
 from unhype.condition import Condition
+from unhype.layers import FAMILIES
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -108,13 +109,25 @@ def test_latents_are_asked_for_other_prompts_of_their_concept(pair, levels, own)
     targets, count = targets_of(12, 30, pair=pair), 42
     config = Config(size="64x64", pictures=32, sampling_steps=16, kept_steps=8, guidance=1.0)
     text, mapped = texts_of(list(range(count))), texts_of([1000 + n for n in range(count)])
-    found = draw_samples(Painter(), config, targets, pair, text, mapped, lambda _: None, own)
+    found = draw_samples(Painter(), config, Asked(targets, text, mapped), pair, lambda _: None, own)
     drawn, asked = found.x.flatten().long(), found.prompt
     assert torch.equal(found.eps.flatten().long(), asked)
     assert torch.equal(found.eps_star, 2 * (1000 + found.eps) - found.eps)
     assert all(targets[a].concept == targets[d].concept == c for a, d, c in zip(asked, drawn, found.concept))
     others = {int(sigma) for sigma, a, d in zip(found.sigma, asked, drawn) if a != d}
     assert others == (set() if own else levels)
+
+
+def test_anchors_stay_and_weigh_by_their_noise_level():
+    config = Config(size="64x64", pictures=32, sampling_steps=16, kept_steps=8)
+    text, targets = texts_of(list(range(12))), targets_of(12)
+    erased = draw_samples(Painter(), config, Asked(targets, text, texts_of([100 * n for n in range(12)])), False, lambda _: None, False)
+    anchors = draw_anchors(Painter(), config, Asked(targets, text, text), erased, lambda _: None)
+    assert len(anchors.x) == len(erased.x) / 2 and torch.equal(anchors.eps, anchors.eps_star)
+    assert torch.equal(anchors.eps.flatten().long(), anchors.prompt)
+    for sigma in erased.sigma.unique():
+        own = anchors.scale[anchors.sigma == sigma]
+        assert torch.equal(own, (ANCHORED * erased.scale[erased.sigma == sigma])[:1].expand(len(own)))
 
 
 def test_another_setting_or_prompt_of_the_pictures_is_another_cache():
@@ -134,8 +147,9 @@ def test_another_setting_or_prompt_of_the_pictures_is_another_cache():
 class Numbered:
     """An encoder whose pooled embedding is the prompt's number and its clip skip."""
 
-    def __init__(self):
+    def __init__(self, family: str):
         self.texts: list[str] = []
+        self.family = FAMILIES[family]
 
     def load(self) -> None:
         """Its own weights are always in place."""
@@ -149,15 +163,22 @@ class Numbered:
         return [self.texts[int(n)] for n in condition.pooled[:, 0]]
 
 
-def made(tmp_path, monkeypatch, *erase: str, **options):
+def of_anchors(backbone, config, asked, anchors, *_) -> list[Samples]:
+    """Samples of every anchor and of no target."""
+    number = torch.arange(len(anchors.targets) if anchors else 0)
+    return [Samples(number.float(), number.float(), number, 0 * number, *[number.float()] * 3)] if anchors else []
+
+
+def made(tmp_path, monkeypatch, *erase: str, family="flux", objective="direct", **options):
     """Data without pictures, whose conditions are not joined or weighted, so that each can be read; its encoder and settings."""
-    monkeypatch.setattr(samples, "cached_samples", lambda *_: [])
+    monkeypatch.setattr(samples, "cached_samples", of_anchors)
     monkeypatch.setattr(wordings, "joined", lambda condition, others, rng: condition)
     monkeypatch.setattr(wordings, "SHARE_WEIGHTED", 0.0)
     monkeypatch.setattr(wordings, "SHARE_AMONG", 0.0)
     monkeypatch.setattr(data, "meaningless", lambda backbone, targets, count, seed: ["stone", "cloud", "moss"])
-    encoder = Numbered()
+    encoder = Numbered(family)
     config = Config(base="demo", clip_skips=[1, 2], erase=list(erase), out=str(tmp_path / "x.safetensors"), retain=["dog", "pig", "bear"])
+    config.objective = objective
     return data.Data(config, encoder, lambda _: None, **options), encoder, config
 
 
@@ -186,6 +207,24 @@ def test_unconditional_targets_are_of_one_concept_and_become_the_empty_prompt(tm
     assert {t.mapped for t in prompts.targets} == {""} and not any(t.prompt.pair for t in prompts.targets)
     assert prompts.labels.named.tolist() == [named_in(config, t.prompt.text) for t in prompts.targets]
     assert {t.named for t in prompts.targets} == {(0,), (1,)} and not prompts.labels.off.any()
+
+
+def test_anchors_are_retain_prompts_under_the_adapters_of_target_prompts(two):
+    prompts, encoder, config = two
+    batch = prompts.anchor_batch(400, 300, generator())
+    attended = encoder.read(batch)
+    assert set(attended) <= {p.text for p in prompts.retain} and len(set(attended)) > 20
+    assert not any(any(named_in(config, text)) for text in attended)
+    read = encoder.read(batch.condition)
+    assert set(read) <= set(prompts.target_texts) and all(any(named_in(config, text)) for text in read)
+    assert (batch.s == 300).float().mean() == pytest.approx(0.5, abs=0.1) and batch.s.max() <= 300
+    assert not (batch.off.all(1)).any()
+    assert prompts.turn(0, 4, 300, generator())[0] == "anchor"  # of no other kind there are samples
+
+
+@pytest.mark.parametrize("options", [{"family": "sd1"}, {"unconditional": True}, {"objective": "trajectory"}, {"objective": "authors"}])
+def test_anchors_are_of_flux_and_of_the_direct_objective(tmp_path, monkeypatch, options):
+    assert made(tmp_path, monkeypatch, "cat -> sky", **options)[0].anchors is None
 
 
 def test_the_switch_sees_every_wording_of_targets_and_of_what_is_safe(two):

@@ -76,9 +76,7 @@ def train_full(config: Config, backbone: Backbone, data) -> dict[str, torch.Tens
     optimizer = new_optimizer(changes, config)
     rng = torch.Generator().manual_seed(config.seed)
     for iteration in range(config.iterations):
-        kind = iteration % len(data.samples)
-        size = max(1, config.batch // (1 + kind))
-        batch = data.batch(data.samples[kind], size, config.steps, rng).to(device)
+        batch = data.turn(iteration, config.batch, config.steps, rng)[1].to(device)
         with changed(layers, changes), torch.autocast(device.type, torch.bfloat16, enabled=config.autocast == "bf16"):
             predicted = backbone.predict(batch.x, batch.sigma, batch.context, batch.pooled).float()
         loss = task_loss(predicted, batch.eps, batch.eps_star, torch.ones_like(batch.s), batch.scale)

@@ -42,7 +42,8 @@ class Config:
     # z_t: the base model's own pictures of the target prompts
     size: str = ""  # empty: as the family's (unhype/layers.py), like cfg at 0
     pair_size: str = ""  # for templates with {other}; empty: as size
-    pictures: int = 32  # of target prompts, half as many of pairs; 4 of a concept at the least
+    pictures: int = 32  # of target prompts, as many of pairs, half as many of anchors; 4 of a concept at the least
+    pair_prompts: int = 48  # target prompts with {other} of all concepts; 16 of a concept at the least
     sampling_steps: int = 20
     cfg: float = 0.0
     kept_steps: int = 8  # noisy latents kept of each picture
@@ -90,6 +91,7 @@ class Config:
 
 POSITIVE = (
     "pictures",
+    "pair_prompts",
     "sampling_steps",
     "kept_steps",
     "rank",

@@ -12,9 +12,11 @@ from . import concepts, samples, wordings
 from .backbone import Backbone
 from .config import Config
 from .neighbours import meaningless
-from .samples import Batch, Labels, Samples
+from .samples import Asked, Batch, Labels, Samples
 
+FEWEST_PAIRS = 16  # target prompts of a concept beside another thing
 BARE = 16  # prompts of a word that no template makes
+ANCHORS = 96  # retain prompts that are kept under the targets' adapters, at most
 VOCABULARY = 800  # words of the text encoder's that prompts are mixed with
 # Words that a prompt stands among at most: more names of other things would bury the concept, any words do not.
 NAMES, ANY = 8, 50
@@ -30,7 +32,7 @@ class Data:
     def __init__(self, config: Config, backbone: Backbone, progress=print, unconditional: bool = False):
         backbone.load()
         erased, seed = config.erased(), config.seed
-        self.targets = concepts.target_prompts(erased, config.retain, max(16, config.pictures // 2), seed)
+        self.targets = concepts.target_prompts(erased, config.retain, max(FEWEST_PAIRS, config.pair_prompts // len(erased)), seed)
         if unconditional:
             self.targets = [dataclasses.replace(t, mapped="") for t in self.targets if not t.prompt.pair]
         self.retain = concepts.retain_prompts(config.retain, erased, config.templates, config.retain_prompts, 2 * len(config.retain), seed)
@@ -56,14 +58,20 @@ class Data:
         self.named = torch.cat([*[self.labels.named] * 4, bare_named])  # of target_texts
         progress(f"encoding {len(texts) + len(self.target_texts) + len(self.safe_texts)} prompts")
         # What is blended or put among others later has to be encoded together, for one length.
-        shown = backbone.encode([*texts, *(t.mapped for t in self.targets), ""])
-        self.text, mapped, self.empty = shown.rows(slice(len(texts))), shown.rows(slice(len(texts), -1)), shown.tokens[-1:]
+        anchored = backbone.family.anchors and config.objective == "direct" and not unconditional
+        anchors = [p for p in self.retain if anchored and not p.pair]
+        anchors = [concepts.Target(p, p.text, (0,)) for p in random.Random(seed).sample(anchors, min(ANCHORS, len(anchors)))]
+        shown = backbone.encode([*texts, *(t.mapped for t in self.targets), *(a.mapped for a in anchors), ""])
+        self.text, mapped, self.empty = shown.rows(slice(len(texts))), shown.rows(slice(len(texts), 2 * len(texts))), shown.tokens[-1:]
+        self.anchor_text = shown.rows(slice(2 * len(texts), -1))
         every = [backbone.encode([*self.target_texts, *self.safe_texts], skip).condition() for skip in config.clip_skips]
         count = len(self.target_texts)
         self.conditions = every  # targets, then safe prompts; the others are parts of them
         self.target_conditions, self.safe_conditions = [c.rows(slice(count)) for c in every], [c.rows(slice(count, None)) for c in every]
         cache = Path(config.out).with_suffix(".cache.safetensors")
-        self.samples = samples.cached_samples(backbone, config, self.targets, self.text, mapped, cache, progress, unconditional)
+        asked, kept = Asked(self.targets, self.text, mapped), Asked(anchors, self.anchor_text, self.anchor_text) if anchors else None
+        self.samples = samples.cached_samples(backbone, config, asked, kept, cache, progress, unconditional)
+        self.anchors = self.samples.pop() if anchors else None
 
     def label(self, erased) -> Labels:
         """Which concepts the target prompts name, and which of those are off."""
@@ -87,17 +95,23 @@ class Data:
             rows.append([row, row, row + count, row + 2 * count, row + 3 * count, other])
         return torch.tensor(rows)
 
+    def turn(self, iteration: int, size: int, total_steps: int, rng: torch.Generator) -> tuple[str, Batch]:
+        """A training step's batch, of the kinds in turn: pictures, half as many of pairs, anchors; and what its loss is called."""
+        kinds = len(self.samples)
+        kind = iteration % (kinds + (self.anchors is not None))
+        if kind == kinds:
+            return "anchor", self.anchor_batch(size, total_steps, rng)
+        return "task", self.batch(self.samples[kind], max(1, size // (1 + kind)), total_steps, rng)
+
     def batch(self, kind: Samples, size: int, total_steps: int, rng: torch.Generator) -> Batch:
         """A random batch of latents of one picture size, every concept as likely as any other.
 
         The hypernetwork reads each row's prompt in any of its wordings, of any clip skip; in some batches the denoiser
-        attends to that wording too, weighted or among words, where the picture asked for is still the prompt's. Half of
-        the rows are at s = S, the others anywhere below.
+        attends to that wording too, weighted or among words, where the picture asked for is still the prompt's.
         """
         rows = kind.balanced(size, rng)
         prompts = kind.prompt[rows]
-        s = torch.rand(size, generator=rng) * total_steps
-        s[torch.rand(size, generator=rng) < 0.5] = total_steps
+        s = steps(size, total_steps, rng)
         which = int(torch.randint(len(self.target_conditions), (), generator=rng))
         context, pooled = self.text.tokens[prompts], self.text.pooled[prompts]
         drawn = torch.rand((), generator=rng).item()
@@ -123,6 +137,26 @@ class Data:
             kind.scale[rows],
         )
 
+    def anchor_batch(self, size: int, total_steps: int, rng: torch.Generator) -> Batch:
+        """A random batch of anchors, each under the adapter of any target prompt in any of its wordings."""
+        rows = torch.randint(len(self.anchors.x), (size,), generator=rng)
+        targets = torch.randint(len(self.targets), (size,), generator=rng)
+        wording = self.wording[targets, torch.randint(self.wording.shape[1], (size,), generator=rng)]
+        which = int(torch.randint(len(self.target_conditions), (), generator=rng))
+        text = self.anchor_text.rows(self.anchors.prompt[rows])
+        return Batch(
+            self.anchors.x[rows],
+            self.anchors.sigma[rows],
+            text.tokens,
+            text.pooled,
+            self.target_conditions[which].rows(wording),
+            self.labels.rows(targets).some_off(rng),
+            steps(size, total_steps, rng),
+            self.anchors.eps[rows],
+            self.anchors.eps_star[rows],
+            self.anchors.scale[rows],
+        )
+
     def retained(self, iteration: int, count: int, rng: torch.Generator) -> tuple[Condition, torch.Tensor]:
         """Conditions whose adapter is to be zero, and the concepts that are off, (N, K): safe prompts; with several
         concepts also, for a quarter of them, target prompts whose concepts are off."""
@@ -139,3 +173,10 @@ class Data:
         if torch.rand((), generator=rng) < wordings.SHARE_WEIGHTED:
             return picked._replace(tokens=wordings.weighted(picked.tokens, safe.tokens[:1], rng)), off
         return wordings.joined(picked, safe, rng), off
+
+
+def steps(size: int, total_steps: int, rng: torch.Generator) -> torch.Tensor:
+    """s of `size` rows: half of them S, the others anywhere below."""
+    s = torch.rand(size, generator=rng) * total_steps
+    s[torch.rand(size, generator=rng) < 0.5] = total_steps
+    return s

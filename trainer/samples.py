@@ -1,8 +1,14 @@
-"""z_t: the base model's own noisy latents of the target prompts, with the two predictions that make the target."""
+"""z_t: the base model's own noisy latents of the target prompts, with the two predictions that make the target, and of anchors.
+
+Anchors are retain prompts that the denoiser is asked for while it carries the adapter of a target prompt: its prediction is to
+stay the base model's (latent anchoring, SPM, arXiv 2312.16145). On Flux, whose adapted layers see the picture too, the adapter
+of "a cat and a rabbit" changes the rabbit as well without them. On Stable Diffusion, where they see only the prompt, they cost
+more others than they save.
+"""
 
 import hashlib
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,9 +28,11 @@ DEPENDS = (
     "erase",
     "templates",
     "retain",
+    "retain_prompts",
     "size",
     "pair_size",
     "pictures",
+    "pair_prompts",
     "templates_for",
     "add_to",
     "sampling_steps",
@@ -36,6 +44,16 @@ DEPENDS = (
 )
 SMALLEST_LEVEL = 0.1
 FEWEST = 4  # pictures of a concept, and again of its pairs
+ANCHORED = 0.1  # what an anchor may change, as a share of what its noise level's targets are to
+
+
+@dataclass
+class Asked:
+    """Prompts of which pictures are drawn, encoded; anchors become themselves."""
+
+    targets: list[Target]
+    text: Text
+    mapped: Text
 
 
 @dataclass
@@ -100,15 +118,17 @@ def cache_key(config: Config, targets: list[Target], own: bool = False) -> str:
 
 
 def cached_samples(
-    backbone: Backbone, config: Config, targets: list[Target], text: Text, mapped: Text, path: Path, progress, own: bool
+    backbone: Backbone, config: Config, asked: Asked, anchors: Asked | None, path: Path, progress, own: bool
 ) -> list[Samples]:
-    """The samples of both picture sizes, from the cache file at `path` where it was made with the same settings.
+    """The targets' samples of both picture sizes and then the anchors', from the cache file at `path` where it was made with
+    the same settings.
 
     `own` as draw_samples has it.
     """
     from safetensors import safe_open
 
-    key, names = cache_key(config, targets, own), Samples.__dataclass_fields__
+    key = cache_key(config, asked.targets + (anchors.targets if anchors else []), own)
+    names = Samples.__dataclass_fields__
     if path.exists():
         try:
             with safe_open(path, framework="pt") as file:
@@ -119,10 +139,12 @@ def cached_samples(
         except Exception as error:  # a cache that cannot be read is only made again
             progress(f"cache {path} is not usable ({error}), sampling again")
     made = [
-        draw_samples(backbone, config, targets, pair, text, mapped, progress, own)
+        draw_samples(backbone, config, asked, pair, progress, own)
         for pair in (False, True)
-        if any(t.prompt.pair == pair for t in targets)
+        if any(t.prompt.pair == pair for t in asked.targets)
     ]
+    if anchors:
+        made.append(draw_anchors(backbone, config, anchors, made[0], progress))
     write_atomically({f"{i}.{name}": getattr(s, name).contiguous() for i, s in enumerate(made) for name in names}, path, {"key": key})
     return made
 
@@ -145,16 +167,15 @@ def picture_order(targets: list[Target], pair: bool, count: int, rng: random.Ran
 
 
 @torch.no_grad()
-def draw_samples(
-    backbone: Backbone, config: Config, targets: list[Target], pair: bool, text: Text, mapped: Text, progress, own: bool
-) -> Samples:
+def draw_samples(backbone: Backbone, config: Config, asked: Asked, pair: bool, progress, own: bool, what: str = "") -> Samples:
     """Sample pictures of the target prompts and keep noisy latents on the way, then predict both sides once.
 
     Unless `own`, at every second noise level, of pairs at the first, each latent is asked not for its picture's prompt but
     for another one of the concept: with a dozen concepts the pictures are four each, and an eraser that has seen no more
     prompts than that leaves the concept in styles that it never saw. Of pairs the later latents hold the thing that stays.
     """
-    order = picture_order(targets, pair, config.pictures // (1 + pair), random.Random(config.seed))
+    targets, text, mapped = asked.targets, asked.text, asked.mapped
+    order = picture_order(targets, pair, config.pictures, random.Random(config.seed))
     count = len(order)
     keep = [round(i * config.sampling_steps / config.kept_steps) for i in range(config.kept_steps)]
     alike, rng = by_concept(targets, pair), random.Random(config.seed + 1)
@@ -162,7 +183,7 @@ def draw_samples(
     parts = []
     for start in range(0, count, config.batch):
         rows = order[start : start + config.batch]
-        progress(f"sampling {'pairs' if pair else 'pictures'}: {start + len(rows)} of {count}")
+        progress(f"sampling {what or ('pairs' if pair else 'pictures')}: {start + len(rows)} of {count}")
         negative = empty.repeated(len(rows))
         with torch.autocast(backbone.device.type, torch.bfloat16, enabled=config.autocast == "bf16"):
             kept = backbone.sample(
@@ -177,15 +198,23 @@ def draw_samples(
             for level, (x, sigma) in enumerate(kept):
                 sigmas = torch.full((len(rows),), sigma, device=x.device)
                 another = not own and (level == 0 if pair else level % 2 == 0)
-                asked = [rng.choice(alike[targets[r].concept]) for r in rows] if another else rows
-                target, other = text.rows(asked).to(x.device), mapped.rows(asked).to(x.device)
-                eps = backbone.predict(x, sigmas, target.tokens, target.pooled).float()
-                eps_mapped = backbone.predict(x, sigmas, other.tokens, other.pooled).float()
+                prompts = [rng.choice(alike[targets[r].concept]) for r in rows] if another else rows
+                predict = lambda t: backbone.predict(x, sigmas, t.tokens, t.pooled).float()
+                eps = predict(text.rows(prompts).to(x.device))
+                eps_mapped = eps if mapped is text else predict(mapped.rows(prompts).to(x.device))
                 concept = torch.tensor([targets[r].concept for r in rows])
-                kept_rows = (x.float(), sigmas, torch.tensor(asked), concept, eps, guided_target(eps_mapped, eps, config.guidance))
+                kept_rows = (x.float(), sigmas, torch.tensor(prompts), concept, eps, guided_target(eps_mapped, eps, config.guidance))
                 parts.append(tuple(t.cpu() for t in kept_rows))
     x, sigma, prompt, concept, eps, eps_star = (torch.cat(p) for p in zip(*parts))
     return Samples(x, sigma, prompt, concept, eps, eps_star, level_scale((eps_star - eps).square().mean((1, 2, 3)), sigma, backbone.flow))
+
+
+def draw_anchors(backbone: Backbone, config: Config, anchors: Asked, targets: Samples, progress) -> Samples:
+    """Half as many pictures of anchors as of targets, of one picture size, and their scale by that of the targets' samples."""
+    few = replace(config, pictures=max(1, config.pictures // 2))
+    found = draw_samples(backbone, few, anchors, False, progress, False, "anchors")
+    level = (found.sigma[:, None] - targets.sigma).abs().argmin(1)
+    return replace(found, scale=ANCHORED * targets.scale[level])
 
 
 def level_scale(change, sigma, flow: bool = False):

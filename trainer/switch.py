@@ -18,13 +18,15 @@ def fit_switch(network: Hypernetwork, conditions: Condition, labels: torch.Tenso
     switch, (_, length, width) = network.switch, conditions.tokens.shape
     rows = torch.arange(len(labels)) if rows is None else rows
     size = max(1, min(BATCH, TOGETHER // (length * width)))
+    mean, deviation = network.standardise.token_mean, network.standardise.token_deviation
     rng = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam([switch.weight, switch.bias], lr=LEARNING_RATE)
     balance = (1 - labels[rows]).sum(0) / labels[rows].sum(0).clamp_min(1)
     for _ in range(ITERATIONS):
         picked = rows[torch.randperm(len(rows), generator=rng)[:size]]
-        some = network.standardise(conditions.rows(picked))
-        per_token = switch.per_token(some).masked_fill(~some.mask[..., None], -1e9)
+        some = conditions.rows(picked)
+        weight = switch.weight / deviation  # on the states as they are: to standardise them anew is half of the work
+        per_token = (some.tokens.float() @ weight.T + switch.bias - weight @ mean).masked_fill(~some.mask[..., None], -1e9)
         score = per_token.logsumexp(1) - some.mask.sum(1, keepdim=True).clamp_min(1).log()
         hard = per_token.amax(1)
         loss = sum(F.binary_cross_entropy_with_logits(x, labels[picked], pos_weight=balance) for x in (score, hard))

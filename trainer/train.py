@@ -157,10 +157,9 @@ def make_room(config: Config, backbone: host.Backbone, progress=print) -> None:
 def training_step(network, backbone, config: Config, data: Data, optimizer, rng, iteration: int) -> dict:
     """One step of the objective, a part of the batch after the other, and of the retention loss; returns the losses."""
     device = backbone.device
-    kind = data.samples[iteration % len(data.samples)]
-    size = max(1, config.batch // (1 + iteration % len(data.samples)))
-    batch = data.batch(kind, size, config.steps, rng)
-    losses = {"loss": 0.0, "task": 0.0}
+    name, batch = data.turn(iteration, config.batch, config.steps, rng)
+    size = len(batch.x)
+    losses = {"loss": 0.0, name: 0.0}
     optimizer.zero_grad(set_to_none=True)
     parts = torch.arange(size).split(backbone.rows or size)
     for part in parts:
@@ -170,7 +169,7 @@ def training_step(network, backbone, config: Config, data: Data, optimizer, rng,
             loss, task = OBJECTIVES[config.objective](network, rows, predict, config.steps, config.eta)
             share = len(part) / size
             losses["loss"] += share * loss.item()
-            losses["task"] += share * task
+            losses[name] += share * task
             loss = share * loss
             if config.retain_weight and part is parts[-1]:
                 condition, off = data.retained(iteration, config.retain_batch, rng)
@@ -178,9 +177,9 @@ def training_step(network, backbone, config: Config, data: Data, optimizer, rng,
                 retain = retention_loss(network, condition.to(device), s.to(device), off.to(device))
                 loss = loss + config.retain_weight * retain
                 losses["retain"] = retain.item()
-            if not loss.isfinite() or losses["task"] > 1e3:
+            if not loss.isfinite() or losses[name] > 1e3:
                 raise Diverged(
-                    f"the training diverged at iteration {iteration} (task loss {losses['task']:.3g}): lower learning_rate, guidance or eta"
+                    f"the training diverged at iteration {iteration} ({name} loss {losses[name]:.3g}): lower learning_rate, guidance or eta"
                 )
             loss.backward()
     update(optimizer, config, iteration)

@@ -42,6 +42,7 @@ class Family:
     vector: str  # parameter whose columns are as wide as the denoiser's vector input; none where there is none
     tokens: int  # states of an ordinary prompt
     retain_batch: int
+    anchors: bool  # the adapted layers see the picture too: what stays in it is trained to (trainer/samples.py)
     blocks: str  # regular expression over the modules that are computed again where memory is short
     encoders: str  # how ComfyUI calls the pair of text encoders in files of their own
 
@@ -60,6 +61,7 @@ unet = partial(
     text=r".*\.attn2\.to_k\.weight",
     tokens=77,
     retain_batch=256,
+    anchors=False,
     blocks=UNET_BLOCKS,
     encoders="STABLE_DIFFUSION",
 )
@@ -116,6 +118,7 @@ FAMILIES = {
             vector="vector_in.in_layer.weight",
             tokens=256,
             retain_batch=32,
+            anchors=True,
             blocks=r"(double|single)_blocks\.\d+",
             encoders="FLUX",
         ),

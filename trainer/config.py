@@ -57,7 +57,7 @@ class Config:
 
     # training
     objective: str = "direct"  # or "trajectory", the paper's; "authors", both added
-    iterations: int = 300
+    iterations: int = 300  # on Flux a third of them are for anchors
     batch: int = 16
     learning_rate: float = 5e-4
     guidance: float = 1.0  # gamma: how far beyond the mapping concept the target lies

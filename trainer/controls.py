@@ -48,7 +48,7 @@ def static_mean(network: Hypernetwork, conditions: Condition) -> Fixed:
 
 
 def train_lora(config: Config, backbone, data, shape: Shape) -> Lora:
-    """An ordinary LoRA trained as the eraser is: same samples, task loss, optimizer and steps; no retention loss,
+    """An ordinary LoRA trained as the eraser is: same samples and anchors, task loss, optimizer and steps; no retention loss,
     which for an adapter that ignores the prompt would only shrink it."""
     from .train import new_optimizer, training_step
 

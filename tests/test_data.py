@@ -107,7 +107,7 @@ def texts_of(values) -> Text:
 @pytest.mark.parametrize("pair, levels", [(False, {8, 6, 4, 2}), (True, {8})])
 def test_latents_are_asked_for_other_prompts_of_their_concept(pair, levels, own):
     targets, count = targets_of(12, 30, pair=pair), 42
-    config = Config(size="64x64", pictures=32, sampling_steps=16, kept_steps=8, guidance=1.0)
+    config = Config(size="64x64", pictures=32, sampling_steps=16, kept_steps=8, guidance=1.0, pair_guidance=1.0)
     text, mapped = texts_of(list(range(count))), texts_of([1000 + n for n in range(count)])
     found = draw_samples(Painter(), config, Asked(targets, text, mapped), pair, lambda _: None, own)
     drawn, asked = found.x.flatten().long(), found.prompt

@@ -61,6 +61,7 @@ class Config:
     batch: int = 16
     learning_rate: float = 5e-4
     guidance: float = 1.0  # gamma: how far beyond the mapping concept the target lies
+    pair_guidance: float = 0.0  # and of target prompts with {other}: what lies beyond takes the other thing's place as well
     retain_weight: float = 10.0
     retain_batch: int = 0  # 0: as the family's
     eta: float = 0.05  # trajectory: length of the simulated step
@@ -148,7 +149,7 @@ def check(config: Config, source: str) -> Config:
     for name in POSITIVE:
         if not getattr(config, name) > 0:
             wrong(name, getattr(config, name), "a number above 0")
-    for name in ("guidance", "retain_weight", "preview_every", "seed", "neighbours", "cfg", "bottleneck", "retain_batch"):
+    for name in ("guidance", "pair_guidance", "retain_weight", "preview_every", "seed", "neighbours", "cfg", "bottleneck", "retain_batch"):
         if getattr(config, name) < 0:
             wrong(name, getattr(config, name), "0 or more")
     for name, choices in CHOICES.items():

@@ -39,6 +39,7 @@ DEPENDS = (
     "cfg",
     "kept_steps",
     "guidance",
+    "pair_guidance",
     "seed",
     "autocast",
 )
@@ -178,6 +179,7 @@ def draw_samples(backbone: Backbone, config: Config, asked: Asked, pair: bool, p
     order = picture_order(targets, pair, config.pictures, random.Random(config.seed))
     count = len(order)
     keep = [round(i * config.sampling_steps / config.kept_steps) for i in range(config.kept_steps)]
+    guidance = config.pair_guidance if pair else config.guidance
     alike, rng = by_concept(targets, pair), random.Random(config.seed + 1)
     empty = backbone.encode([""])
     parts = []
@@ -203,7 +205,7 @@ def draw_samples(backbone: Backbone, config: Config, asked: Asked, pair: bool, p
                 eps = predict(text.rows(prompts).to(x.device))
                 eps_mapped = eps if mapped is text else predict(mapped.rows(prompts).to(x.device))
                 concept = torch.tensor([targets[r].concept for r in rows])
-                kept_rows = (x.float(), sigmas, torch.tensor(prompts), concept, eps, guided_target(eps_mapped, eps, config.guidance))
+                kept_rows = (x.float(), sigmas, torch.tensor(prompts), concept, eps, guided_target(eps_mapped, eps, guidance))
                 parts.append(tuple(t.cpu() for t in kept_rows))
     x, sigma, prompt, concept, eps, eps_star = (torch.cat(p) for p in zip(*parts))
     return Samples(x, sigma, prompt, concept, eps, eps_star, level_scale((eps_star - eps).square().mean((1, 2, 3)), sigma, backbone.flow))

@@ -141,7 +141,7 @@ class LabelPrompts:
         return executor(*args, **kwargs)
 
     def plan(self, prompts, count: int, device) -> Plan:
-        plan, taken = Plan(device), {}
+        plan, taken, firing = Plan(device), {}, []
         if not prompts:
             return plan
         for entry in sorted(self.entries, key=lambda e: -e.strength):
@@ -161,7 +161,10 @@ class LabelPrompts:
             if fires.any():
                 pairs = torch.full((count,), NOBODY)
                 pairs[fires] = torch.arange(int(fires.sum()))
-                plan.add(network.shape.layers, at_strength(network, condition.rows(fires), entry.strength, off[fires]), pairs)
+                firing.append((entry, at_strength(network, condition.rows(fires), entry.strength, off[fires]), pairs))
+        # Added up in an order of their own, so that the order of the nodes does not change the rounding.
+        for entry, factors, pairs in sorted(firing, key=lambda f: (-f[0].strength, f[0].eraser.digest, f[0].off.tolist())):
+            plan.add(entry.eraser.network.shape.layers, factors, pairs)
         return plan
 
 

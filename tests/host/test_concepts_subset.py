@@ -58,11 +58,11 @@ def base(s, demo, prompts):
 def draw(s, pack, demo, two, prompts):
     """The latents of a prompt with a chain of eraser nodes, each (strength, concepts)."""
 
-    def draw(prompt, *nodes, conditioning=None, steps=s.STEPS):
+    def draw(prompt, *nodes, conditioning=None):
         model = demo.model
         for strength, concepts in nodes:
             model = pack.UnHypeEraser.execute(model, two, strength, conditioning, concepts).result[0]
-        return s.sample(model, prompts[prompt], prompts["empty"], s.noise(), steps=steps)
+        return s.sample(model, prompts[prompt], prompts["empty"], s.noise())
 
     return draw
 
@@ -103,9 +103,7 @@ def test_two_nodes_of_one_file_with_different_concepts_both_act(base, draw):
     together = draw("both", *nodes)
     for node in nodes:
         assert (together - draw("both", node)).norm() > 0.05 * together.norm()
-    # Added in another order they differ by rounding; further steps with adapters as strange as these let it grow without bound.
-    first = draw("both", *nodes, steps=1)
-    assert (first - draw("both", *nodes[::-1], steps=1)).abs().max() < 1e-4 * first.abs().max()
+    assert torch.equal(together, draw("both", *nodes[::-1]))
 
 
 def test_a_concept_counts_once_at_the_highest_strength(draw):

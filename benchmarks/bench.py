@@ -57,7 +57,7 @@ class Bench:
         """Of each method the best of its trials; in a quick run the first, made small."""
         if self.quick:
             return {name: trials[0] | QUICK.get(name, QUICK["every"]) for name, trials in TRIALS.items()}
-        return {name: max(self.trials(name), key=report.merit)["settings"] for name in TRIALS}
+        return {name: report.best(self.trials(name))["settings"] for name in TRIALS}
 
     def trials(self, name: str) -> list[dict]:
         paths = [(self.tuning_path(name, trial), trial) for trial in TRIALS[name]]

@@ -20,9 +20,12 @@ def percent(x: float | None) -> str:
     return "-" if x is None else f"{100 * x:.1f}"
 
 
-def merit(row: dict) -> tuple:
-    """What the better of two trials has more of: H_o, and between equals the same of mean probabilities."""
-    return row["h_o"], row["h_o_probability"]
+def best(trials: list[dict]) -> dict:
+    """The trial of the highest H_o, of those that tie the one with the highest of mean probabilities, and of these the first."""
+    for key in ("h_o", "h_o_probability"):
+        most = max(t[key] for t in trials)
+        trials = [t for t in trials if t[key] >= most - TIE]
+    return trials[0]
 
 
 def collect(bench) -> dict:
@@ -180,7 +183,7 @@ def page(report: dict) -> str:
     if report["trials"]:
         settings = lambda t: ", ".join(f"{k} {v}" for k, v in t["settings"].items())
         lines = [[t["method"], settings(t), percent(t["h_o"]), percent(t["h_o_probability"])] for t in report["trials"]]
-        about = "As many for every method, on nouns of their own; the highest H_o is taken."
+        about = "As many for every method, on nouns of their own; the highest H_o is taken, and of a tie the first."
         text.append(f"## Trials\n\n{about}\n\n" + table(["method", "settings", "H_o", "by probability"], lines))
     return "\n".join(text)
 

@@ -1,4 +1,6 @@
-"""The settings that every method was tried with, as many for each; the best on nouns of its own is taken (bench.py)."""
+"""The settings that every method was tried with, as many for each; the best on nouns of its own is taken (bench.py).
+
+Of trials that tie the first is: where one has the trainer's default, that one."""
 
 TUNING_NOUNS, TUNING_SEED = ("dog", "boat"), 100
 
@@ -8,7 +10,7 @@ TRIALS = {
     "lora-esd": [EDIT | {"learning_rate": rate} for rate in (3e-3, 1e-3)],
     "esd-full": [EDIT | {"learning_rate": rate} for rate in (5e-4, 1e-3)],
     "uce": [{"preserve_scale": scale} for scale in (10.0, 1.0)],
-    "unhype": [HYPERNETWORK | {"learning_rate": 3e-3, "guidance": gamma} for gamma in (0.5, 1.0)],
+    "unhype": [HYPERNETWORK | {"learning_rate": 3e-3, "guidance": gamma} for gamma in (1.0, 0.5)],
     "unhype-trajectory": [HYPERNETWORK | {"learning_rate": 3e-3, "eta": eta} for eta in (0.05, 0.02)],
     "unhype-authors": [HYPERNETWORK | {"learning_rate": 3e-3, "eta": eta} for eta in (0.05, 0.02)],
 }

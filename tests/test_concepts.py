@@ -141,12 +141,13 @@ def test_of_two_erased_concepts_in_a_prompt_what_is_switched_off_stays():
         words |= {w for ws in found.values() for w in ws}
         assert names(t.mapped, erased[first].mapping) and not any(names(t.mapped, w) for w in erased[first].words)
         assert any(names(t.mapped, w) for w in erased[second].words) == bool(t.off)
-        assert names(t.mapped, erased[second].mapping) != bool(t.off)
+        assert names(t.mapped, erased[second].mapping) != bool(t.off) and t.beside == bool(t.off)
     assert words == {w for e in erased for w in e.words}
 
 
 def test_one_concept_alone_has_no_prompt_of_two():
-    assert all(t.named == (0,) and not t.off for t in target_prompts(concepts("cat -> sky"), OTHERS, 10, seed=0))
+    targets = target_prompts(concepts("cat -> sky"), OTHERS, 10, seed=0)
+    assert all(t.named == (0,) and not t.off and t.beside == t.prompt.pair for t in targets)
 
 
 def test_the_seed_decides_the_drawn_pairs():

@@ -118,6 +118,20 @@ def test_latents_are_asked_for_other_prompts_of_their_concept(pair, levels, own)
     assert others == (set() if own else levels)
 
 
+def test_guidance_ends_where_something_beside_is_to_stay():
+    """A concept beside a kept thing or one that is off goes as far as pair_guidance, two erased ones as far as one alone."""
+    prompt = lambda pair: Prompt("", pair)
+    targets = [Target(prompt(False), "", (0,)), Target(prompt(True), "", (0,)), Target(prompt(True), "", (0, 1), (1,))]
+    targets += [Target(prompt(True), "", (0, 1))]
+    config = Config(size="64x64", pictures=8, sampling_steps=16, kept_steps=8, guidance=0.5, pair_guidance=0.25)
+    text, mapped = texts_of([0, 1, 2, 3]), texts_of([100, 100, 100, 100])
+    samples = [draw_samples(Painter(), config, Asked(targets, text, mapped), pair, lambda _: None, False) for pair in (False, True)]
+    for found in samples:
+        far = torch.tensor([0.5, 0.25, 0.25, 0.5])[found.prompt].view_as(found.eps)
+        assert torch.equal(found.eps_star, 100 - far * (found.eps - 100))
+    assert set(samples[1].prompt.tolist()) == {1, 2, 3}
+
+
 def test_anchors_stay_and_weigh_by_their_noise_level():
     config = Config(size="64x64", pictures=32, sampling_steps=16, kept_steps=8)
     text, targets = texts_of(list(range(12))), targets_of(12)
@@ -133,7 +147,13 @@ def test_anchors_stay_and_weigh_by_their_noise_level():
 def test_another_setting_or_prompt_of_the_pictures_is_another_cache():
     erase, targets = {"erase": ["cat -> forest"]}, targets_of(2)
     former = cache_key(Config(**erase), targets)
-    for change in ({"templates_for": {"cat": ["a {}"]}}, {"erase": ["cat, kitty -> forest"]}, {"retain": ["dog"]}, {"autocast": "bf16"}):
+    for change in (
+        {"templates_for": {"cat": ["a {}"]}},
+        {"erase": ["cat, kitty -> forest"]},
+        {"retain": ["dog"]},
+        {"autocast": "bf16"},
+        {"guidance": 0.3},
+    ):
         assert cache_key(Config(**(erase | change)), targets) != former
     for others in (targets[:1], targets[::-1], [dataclasses.replace(t, mapped="sky") for t in targets]):
         assert cache_key(Config(**erase), others) != former

@@ -42,6 +42,11 @@ class Target:
     def concept(self) -> int:
         return next(n for n in self.named if n not in self.off)
 
+    @property
+    def beside(self) -> bool:
+        """Whether it names another thing that stays."""
+        return self.prompt.pair and len(self.named) - len(self.off) < 2
+
 
 def parse_erase(entry: str, templates: dict[str, list[str]] | None = None, common: list[str] = ()) -> Erase:
     """ "cat, kitty -> forest" as Erase; without a mapping concept one is to be suggested, as with "cat -> ?animal"."""

@@ -61,7 +61,7 @@ class Config:
     batch: int = 16
     learning_rate: float = 5e-4
     guidance: float = 1.0  # gamma: how far beyond the mapping concept the target lies
-    pair_guidance: float = 0.0  # and of target prompts with {other}: what lies beyond takes the other thing's place as well
+    pair_guidance: float = 0.0  # and beside a thing that stays, whose place what lies beyond would take as well
     retain_weight: float = 10.0
     retain_batch: int = 0  # 0: as the family's
     eta: float = 0.05  # trajectory: length of the simulated step

@@ -5,7 +5,7 @@ import torch
 from unhype.hypernetwork import Factors
 
 
-def guided_target(eps_mapping, eps_target, guidance: float):
+def guided_target(eps_mapping, eps_target, guidance):
     """What the adapted model is asked to predict for a target prompt (ESD, UnGuide, UnHype).
 
     eps* = eps(z_t, t, c_m) - gamma * (eps(z_t, t, c) - eps(z_t, t, c_m))

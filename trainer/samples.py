@@ -38,8 +38,6 @@ DEPENDS = (
     "sampling_steps",
     "cfg",
     "kept_steps",
-    "guidance",
-    "pair_guidance",
     "seed",
     "autocast",
 )
@@ -114,7 +112,7 @@ class Samples:
 
 
 def cache_key(config: Config, targets: list[Target], own: bool = False) -> str:
-    depends = [getattr(config, name) for name in DEPENDS], [(t.prompt.text, t.mapped) for t in targets], own
+    depends = [getattr(config, name) for name in DEPENDS], [(t.prompt.text, t.mapped, guidance_of(t, config)) for t in targets], own
     return hashlib.sha256(repr(depends).encode()).hexdigest()
 
 
@@ -150,6 +148,10 @@ def cached_samples(
     return made
 
 
+def guidance_of(target: Target, config: Config) -> float:
+    return config.pair_guidance if target.beside else config.guidance
+
+
 def by_concept(targets: list[Target], pair: bool) -> dict[int, list[int]]:
     """The target prompts of one kind, concept by concept."""
     found: dict[int, list[int]] = {}
@@ -179,7 +181,7 @@ def draw_samples(backbone: Backbone, config: Config, asked: Asked, pair: bool, p
     order = picture_order(targets, pair, config.pictures, random.Random(config.seed))
     count = len(order)
     keep = [round(i * config.sampling_steps / config.kept_steps) for i in range(config.kept_steps)]
-    guidance = config.pair_guidance if pair else config.guidance
+    guidance = torch.tensor([guidance_of(t, config) for t in targets])
     alike, rng = by_concept(targets, pair), random.Random(config.seed + 1)
     empty = backbone.encode([""])
     parts = []
@@ -205,7 +207,8 @@ def draw_samples(backbone: Backbone, config: Config, asked: Asked, pair: bool, p
                 eps = predict(text.rows(prompts).to(x.device))
                 eps_mapped = eps if mapped is text else predict(mapped.rows(prompts).to(x.device))
                 concept = torch.tensor([targets[r].concept for r in rows])
-                kept_rows = (x.float(), sigmas, torch.tensor(prompts), concept, eps, guided_target(eps_mapped, eps, guidance))
+                eps_star = guided_target(eps_mapped, eps, guidance[prompts].view(-1, 1, 1, 1).to(x.device))
+                kept_rows = (x.float(), sigmas, torch.tensor(prompts), concept, eps, eps_star)
                 parts.append(tuple(t.cpu() for t in kept_rows))
     x, sigma, prompt, concept, eps, eps_star = (torch.cat(p) for p in zip(*parts))
     return Samples(x, sigma, prompt, concept, eps, eps_star, level_scale((eps_star - eps).square().mean((1, 2, 3)), sigma, backbone.flow))

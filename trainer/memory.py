@@ -53,7 +53,7 @@ class Step:
     def peak(self, rows: int, recompute: bool, offload: bool) -> int:
         first, more = self.recomputed if recompute else self.kept
         weights = self.largest_block if offload else self.weights
-        return int(weights + self.network + max(first + more * (rows - 1), self.retain) + MOMENTARY)
+        return int(weights + self.network + first + more * (rows - 1) + self.retain + MOMENTARY)
 
 
 def plan(step: Step, batch: int, memory: float) -> Plan | None:

@@ -106,14 +106,22 @@ def bars(report: dict) -> list[dict]:
     return result
 
 
+def erased_drawn(rows: list[dict], method: str, erased: int) -> tuple[int, int]:
+    """Pictures of erased nouns, under their names and held-out words, that still show them; of how many."""
+    counts = [
+        (r[key] * r["n"][key], r["n"][key]) for r in rows for key in ("acc_e", "acc_g") if (r["method"], r["erased"]) == (method, erased)
+    ]
+    return round(sum(c for c, _ in counts)), sum(n for _, n in counts)
+
+
 def standing(rows: list[dict]) -> list[str]:
-    """At each number of erased concepts: who is ahead of whom on H_o, and what tells apart those that tie."""
+    """At each number of erased concepts: who is ahead of whom on H_o, and what tells apart those that tie or are ahead."""
     texts = []
     for k in (1, 4, 12):
         found = {m: o[0] for m in ("unhype", *RIVALS) if (o := over(rows, m, k, "h_o"))}
         if "unhype" not in found or len(found) < 2:
             continue
-        own, moved = found.pop("unhype"), lambda m, k=k: percent(over(rows, m, k, "others_change")[0])
+        own = found.pop("unhype")
         ahead = [m for m, h in found.items() if h > own + TIE]
         ties = [m for m, h in found.items() if abs(h - own) <= TIE]
         behind = [f"{m} by {100 * (own - h):.1f}" for m, h in found.items() if h < own - TIE]
@@ -121,15 +129,16 @@ def standing(rows: list[dict]) -> list[str]:
         if behind:
             says += f" It is ahead, in points, of {', '.join(behind)}."
         if ahead:
-            says += f" Ahead of it: {', '.join(f'{m} ({percent(found[m])})' for m in ahead)}."
+            says += f" Ahead of it: {', '.join(f'{m} by {100 * (found[m] - own):.1f}' for m in ahead)}."
         if ties:
-            moves = ", ".join(f"{m} by {moved(m)} %" for m in ties)
-            likely = lambda m, k=k: f"{100 * over(rows, m, k, 'h_o_probability')[0]:.2f}"
-            probabilities = ", ".join(f"with {m} {likely(m)}" for m in ties)
-            says += (
-                f" It ties with {', '.join(ties)}: no H_o is above 100, and the judge marks them alike. By mean probability it "
-                f"is {likely('unhype')}, {probabilities}. The other nouns' pictures move with unhype by {moved('unhype')} %, with {moves}."
-            )
+            says += f" It ties with {', '.join(ties)}."
+        if near := [*ahead, *ties]:
+            each = lambda what, near=near: ", ".join(f"{m} {what(m)}" for m in ("unhype", *near))
+            drawn = each(lambda m, k=k: "{} of {}".format(*erased_drawn(rows, m, k)))
+            likely = each(lambda m, k=k: f"{100 * over(rows, m, k, 'h_o_probability')[0]:.2f}")
+            moved = each(lambda m, k=k: f"{percent(over(rows, m, k, 'others_change')[0])} %")
+            says += f" Erased nouns still drawn, under any of their words: {drawn}. H_o by mean probability: {likely}."
+            says += f" The other nouns' pictures move: {moved}."
         texts.append(says + "\n")
     return texts
 

@@ -149,6 +149,7 @@ def cached_samples(
 
 
 def guidance_of(target: Target, config: Config) -> float:
+    """How far beyond the mapping concept the target is led."""
     return config.pair_guidance if target.beside else config.guidance
 
 

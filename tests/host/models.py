@@ -90,6 +90,17 @@ def wide_shapes() -> dict[str, torch.Size]:
     return {key: parameter.shape for key, parameter in empty.state_dict().items()}
 
 
+def filled(shapes: dict[str, torch.Size], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Weights of those shapes: norms of one, matrices of the size that keeps what goes through them about as large."""
+    some, tensors = torch.randn(1 << 16, generator=torch.Generator().manual_seed(0)), {}
+    for key, shape in shapes.items():
+        values = torch.ones(1) if "norm" in key or key.endswith(".scale") else some / max(1, shape[1:].numel()) ** 0.5
+        values, count = values.to(dtype), shape.numel()
+        stored = values.view(torch.uint8).repeat(-(-count // len(values)))[: count * values.element_size()]
+        tensors[key] = stored.view(dtype).reshape(shape)
+    return tensors
+
+
 def make_eraser(name: str, model, size: float = 100.0) -> Eraser:
     """An eraser of random weights whose switch fires whatever the prompt."""
     family, _, sizes, pooled = MODELS[name]

@@ -15,17 +15,6 @@ VAE = {"double_z": True, "z_channels": 16, "resolution": 256, "in_channels": 3, 
 VAE |= {"num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0}
 
 
-def filled(shapes: dict[str, torch.Size], dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Weights of those shapes: norms of one, matrices of the size that keeps what goes through them about as large."""
-    some, tensors = torch.randn(1 << 16, generator=torch.Generator().manual_seed(0)), {}
-    for key, shape in shapes.items():
-        values = torch.ones(1) if "norm" in key or key.endswith(".scale") else some / max(1, shape[1:].numel()) ** 0.5
-        values, count = values.to(dtype), shape.numel()
-        stored = values.view(torch.uint8).repeat(-(-count // len(values)))[: count * values.element_size()]
-        tensors[key] = stored.view(dtype).reshape(shape)
-    return tensors
-
-
 @pytest.fixture(scope="module")
 def files(comfy, m, tmp_path_factory):
     """Names of the four files, in folders that ComfyUI looks in."""
@@ -47,7 +36,7 @@ def files(comfy, m, tmp_path_factory):
         ("vae", "ae", shapes(vae), torch.bfloat16),
     ):
         (folder / kind).mkdir(exist_ok=True)
-        save_file(filled(wanted, dtype), folder / kind / f"{name}.safetensors")
+        save_file(m.filled(wanted, dtype), folder / kind / f"{name}.safetensors")
         folder_paths.add_model_folder_path(kind, str(folder / kind))
     return ["flux.safetensors", "clip_l.safetensors", "t5xxl.safetensors", "ae.safetensors"]
 

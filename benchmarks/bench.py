@@ -24,10 +24,10 @@ sys.path.insert(0, str(ROOT))
 import torch
 from filelock import FileLock, Timeout
 
-from benchmarks import attacks, cells, hard_prompts, pictures, recipes, report, switch
+from benchmarks import attacks, hard_prompts, pictures, recipes, report, switch
 from benchmarks.cells import Scale, cached, cell, cell_path, read
 from benchmarks.cifar10.table import Cifar10
-from benchmarks.settings import QUICK, TRIALS, TUNING_NOUNS, TUNING_SEED
+from benchmarks.settings import QUICK, TRIALS, TUNING_NOUNS, TUNING_SEED, key_of
 from demo.judge import load_judge
 from trainer import backbone as host
 
@@ -45,7 +45,7 @@ class Bench:
 
     def __init__(self, folder: Path, quick: bool, only: list[str]):
         self.folder, self.quick, self.only = folder, quick, only
-        self.scale = Scale(erased=8, other_seeds=1, hard=3, attacked=2, safe=12) if quick else Scale()
+        self.scale = Scale(erased=8, seeds=1, other_seeds=1, hard=3, attack=2, safe=12, switch=40) if quick else Scale()
 
     def tools(self):
         return host.load_backbone("demo"), load_judge()
@@ -118,13 +118,12 @@ class Bench:
 
     def tuning_job(self, name, trial):
         path = self.tuning_path(name, trial)
-        # A folder of its own for each trial: files of trained methods are named by method, nouns and seed.
-        own = self.folder / "tuning" / path.stem
-        return path, lambda tools: cell(*tools, name, list(TUNING_NOUNS), TUNING_SEED, {name: trial}, self.scale, own, quiet)
+        own = {name: trial}
+        return path, lambda tools: cell(*tools, name, list(TUNING_NOUNS), TUNING_SEED, own, self.scale, self.folder / "tuning", quiet)
 
     def part_job(self, settings: dict, part: str, nouns: list[str], *what):
         depends = {k: v for name in methods_of(part, what) for k, v in settings_of(name, settings).items()}
-        key = cells.key_of(part, nouns, what, sorted(depends.items()), self.scale)
+        key = key_of(part, nouns, what, sorted(depends.items()), getattr(self.scale, part, None))
         words = "-".join(str(w).replace(" ", "_") for w in what)
         path = self.folder / part / f"{len(nouns)}-{words}-{key}.json"
         return path, partial(self.part, part, nouns, what, settings)
@@ -139,11 +138,11 @@ class Bench:
             rows = hard_prompts.table(method, backbone, judge, nouns, self.scale.hard, CASE_SEED, cases=what, progress=quiet)
             return rows[0] if rows else {"case": what[0], "n": 0}
         if part == "attack":
-            return attacks.attack(what[0], method, backbone, judge, nouns, self.scale.attacked, ATTACK_SEED, forced=what[2])
-        trained = recipes.trained_on(nouns, self.folder / "models")
+            return attacks.attack(what[0], method, backbone, judge, nouns, self.scale.attack, ATTACK_SEED, forced=what[2])
+        trained = recipes.trained_on(nouns, self.folder / "models", settings)
         if part == "safe":
             return switch.identical(backbone, method, nouns, trained, self.scale.safe, CASE_SEED)
-        return switch.rates(backbone, method, nouns, trained, 40 if self.quick else 1500, CASE_SEED)
+        return switch.rates(backbone, method, nouns, trained, self.scale.switch, CASE_SEED)
 
 
 def forced_too(name: str) -> tuple[bool, ...]:

@@ -3,7 +3,6 @@
 Each is written to a file when it is done, so that a run goes on where the last one ended.
 """
 
-import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ from trainer.evaluate import harmonic, top1
 from unhype.checkpoint import write_atomically
 
 from . import measure, recipes
+from .settings import key_of
 
-VERSION = 2  # of what a cell holds; another one makes all of them anew
 ACCURACY = {"erased": "acc_e", "words": "acc_g", "others": "acc_s"}
 
 
@@ -26,15 +25,18 @@ ACCURACY = {"erased": "acc_e", "words": "acc_g", "others": "acc_s"}
 class Scale:
     """How much is measured."""
 
-    erased: int = 64  # pictures of erased nouns, and of their held-out words (their number of prompts rounds it up)
+    erased: int = 256  # pictures of erased nouns, and of their held-out words, at least
+    seeds: int = 8  # of the noise, of each of these prompts, at least
     other_seeds: int = 2
+    # Of the bench's parts, by their names:
     hard: int = 200  # prompts a case
-    attacked: int = 16  # prompts an attack
-    safe: int = 500
+    attack: int = 16  # prompts an attack
+    safe: int = 500  # prompts
+    switch: int = 1500  # prompts
 
-
-def key_of(*what) -> str:
-    return hashlib.sha256(repr((VERSION, *what)).encode()).hexdigest()[:12]
+    def of_row(self) -> tuple[int, int, int]:
+        """What a line of the comparison depends on."""
+        return self.erased, self.seeds, self.other_seeds
 
 
 def cached(path: Path, work) -> dict:
@@ -61,7 +63,8 @@ def base_drawn(backbone, judge: Judge, judged: list, seeds: int, folder: Path, c
 
 
 def cell_path(folder: Path, name: str, nouns: list[str], seed: int, settings: dict, scale: Scale) -> Path:
-    return folder / "cells" / f"{name}-{len(nouns)}-{nouns[0]}-{seed}-{key_of(name, nouns, seed, sorted(settings.items()), scale)}.json"
+    key = key_of(name, nouns, seed, sorted(settings.items()), scale.of_row())
+    return folder / "cells" / f"{name}-{len(nouns)}-{nouns[0]}-{seed}-{key}.json"
 
 
 @torch.no_grad()
@@ -90,7 +93,7 @@ def cell(
         if not judged:
             row |= {short: None, f"{short}_base": None, f"{short}_probability": None}
             continue
-        seeds = scale.other_seeds if key == "others" else max(1, -(-scale.erased // len(judged)))
+        seeds = scale.other_seeds if key == "others" else max(scale.seeds, -(-scale.erased // len(judged)))
         base = base_drawn(backbone, judge, judged, seeds, folder, protocol.cfg)
         found = measure.with_method(backbone, judge, method, judged, seeds, base, protocol.cfg)
         row |= {

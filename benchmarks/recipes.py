@@ -27,6 +27,7 @@ from unhype.layers import family_of, layer_table
 
 from . import measure
 from .methods import Method, edited, switched
+from .settings import key_of
 
 ROOT = Path(__file__).resolve().parents[1]
 MAPPING = "forest"
@@ -118,13 +119,15 @@ def hypernetwork(backbone, config: Config, progress):
     return load_eraser(out), Cost(seconds, rows, out.stat().st_size / 1e6)
 
 
-def trained_on(nouns: list[str], folder: Path) -> list[str]:
+def trained_on(nouns: list[str], folder: Path, settings: dict) -> list[str]:
     """The concepts that the training of the eraser of these nouns, seed 0, retained."""
-    return load_eraser(folder / f"unhype-{stem_of(nouns, 0)}.safetensors").training["retain"]
+    return load_eraser(path_of(folder, "unhype", nouns, 0, settings)).training["retain"]
 
 
-def stem_of(nouns: list[str], seed: int) -> str:
-    return f"{'_'.join(nouns) if len(nouns) < 3 else len(nouns)}-{seed}"
+def path_of(folder: Path, name: str, nouns: list[str], seed: int, settings: dict) -> Path:
+    """Where a trained method lies: with other settings in another file."""
+    words, key = "_".join(nouns) if len(nouns) < 3 else len(nouns), key_of(sorted(settings.get(name, {}).items()))
+    return folder / f"{name}-{words}-{seed}-{key}.safetensors"
 
 
 def lora(backbone, config: Config, progress) -> tuple[dict, Cost]:
@@ -149,14 +152,14 @@ def make(
     """A method by its name, trained on these nouns, or read from `folder` where it has been."""
     if name == BASE:
         return Method(name, backbone.model), Cost(0.0, 0, 0.0)
-    stem = stem_of(nouns, seed)
-    path = lambda which, s=stem: folder / f"{which}-{s}.safetensors"
-    config = lambda which, ns=nouns, s=stem: configure(which, ns, seed, path(which, s), settings.get(which, {}))
+    path = lambda which, ns=nouns: path_of(folder, which, ns, seed, settings)
+    config = lambda which, ns=nouns: configure(which, ns, seed, path(which, ns), settings.get(which, {}))
     if name == NARROW:
         own = config("unhype")
         eraser, cost = hypernetwork(backbone, own, progress)
-        save_eraser(narrowed(backbone, eraser, own), path(name))
-        return switched(name, backbone, load_eraser(path(name))), replace(cost, file_mb=path(name).stat().st_size / 1e6)
+        out = path_of(folder, name, nouns, seed, {name: settings.get("unhype", {})})
+        save_eraser(narrowed(backbone, eraser, own), out)
+        return switched(name, backbone, load_eraser(out)), replace(cost, file_mb=out.stat().st_size / 1e6)
     if name in HYPERNETWORKS:
         eraser, cost = hypernetwork(backbone, config(name), progress)
         return switched(name, backbone, eraser), cost
@@ -170,7 +173,7 @@ def make(
         eraser, _ = hypernetwork(backbone, config("unhype"), progress)
         return switched(name, backbone, eraser, as_lora(eraser.network.shape, factors)), cost
     if name == "lora-stack":
-        each = [lora(backbone, config("lora-esd", [n], f"{n}-{seed}"), progress) for n in nouns]
+        each = [lora(backbone, config("lora-esd", [n]), progress) for n in nouns]
         shape = shape_of(backbone, config("lora-esd"))
         weights = baselines.stack([as_lora(shape, factors) for factors, _ in each])
         total = Cost(*(sum(getattr(c, f) for _, c in each) for f in ("train_seconds", "denoiser_evaluations", "file_mb")))

@@ -2,6 +2,10 @@
 
 Of trials that tie the first is: where one has the trainer's default, that one."""
 
+import hashlib
+
+VERSION = 2  # of what a cell holds; another one makes all of them anew
+
 TUNING_NOUNS, TUNING_SEED = ("dog", "boat"), 100
 
 HYPERNETWORK = {"batch": 8, "iterations": 200, "retain_weight": 3.0, "retain_batch": 64, "autocast": "none"}
@@ -18,3 +22,8 @@ TRIALS = {
 # What makes a quick run quick.
 SMALL = {"iterations": 60, "pictures": 8, "sampling_steps": 8, "kept_steps": 4}
 QUICK = {"every": SMALL, "uce": {}}
+
+
+def key_of(*what) -> str:
+    """A short name of what a file was made by."""
+    return hashlib.sha256(repr((VERSION, *what)).encode()).hexdigest()[:12]

@@ -23,7 +23,7 @@ from trainer.config import Config
 HERE = Path(__file__).parent
 BASE, JUDGE = HERE / "cifar10-sd.safetensors", HERE / "judge.safetensors"
 SINGLE, METHODS = ("airplane", "ship", "bird"), ("unhype", "uce", "lora-esd")
-SCALE = Scale(erased=64, other_seeds=2)
+SCALE = Scale(erased=64, seeds=1)
 
 
 def config_for(method: str, nouns: list[str], seed: int, out: Path, settings: dict) -> Config:

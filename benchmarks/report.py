@@ -131,7 +131,7 @@ def standing(rows: list[dict]) -> list[str]:
         if ahead:
             says += f" Ahead of it: {', '.join(f'{m} by {100 * (found[m] - own):.1f}' for m in ahead)}."
         if ties:
-            says += f" It ties with {', '.join(ties)}."
+            says += f" It ties with {', '.join(ties)}{', and nobody can be ahead of 100' if own == 1 else ''}."
         if near := [*ahead, *ties]:
             each = lambda what, near=near: ", ".join(f"{m} {what(m)}" for m in ("unhype", *near))
             drawn = each(lambda m, k=k: "{} of {}".format(*erased_drawn(rows, m, k)))

@@ -89,3 +89,5 @@ def test_the_report_says_who_is_ahead_and_counts_what_is_still_drawn():
     (text,) = standing([row("unhype", 0.9965, 1 / 96), row("unhype", 1.0, 0.0), row("uce", 1.0, 0.0), row("lora-esd", 0.9, 0.2)])
     assert "ahead, in points, of lora-esd by 9.8." in text and "Ahead of it: uce by 0.2." in text
     assert "under any of their words: unhype 1 of 384, uce 0 of 192." in text
+    (text,) = standing([row("unhype", 1.0, 0.0), row("uce", 1.0, 0.0)])
+    assert "It ties with uce, and nobody can be ahead of 100." in text

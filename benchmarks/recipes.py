@@ -157,7 +157,7 @@ def make(
     if name == NARROW:
         own = config("unhype")
         eraser, cost = hypernetwork(backbone, own, progress)
-        out = path_of(folder, name, nouns, seed, {name: settings.get("unhype", {})})
+        out = Path(own.out).with_suffix(".narrow.safetensors")
         save_eraser(narrowed(backbone, eraser, own), out)
         return switched(name, backbone, load_eraser(out)), replace(cost, file_mb=out.stat().st_size / 1e6)
     if name in HYPERNETWORKS:

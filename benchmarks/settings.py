@@ -1,6 +1,8 @@
-"""The settings that every method was tried with, as many for each; the best on nouns of its own is taken (bench.py).
+"""The settings that every method was tried with, as many for each, and the names of files by settings.
 
-Of trials that tie the first is: where one has the trainer's default, that one."""
+The best on nouns of its own is taken (bench.py). Of trials that tie the first is: where one has the trainer's default,
+that one.
+"""
 
 import hashlib
 

@@ -192,7 +192,10 @@ def page(report: dict) -> str:
     if report["trials"]:
         settings = lambda t: ", ".join(f"{k} {v}" for k, v in t["settings"].items())
         lines = [[t["method"], settings(t), percent(t["h_o"]), percent(t["h_o_probability"])] for t in report["trials"]]
-        about = "As many for every method, on nouns of their own; the highest H_o is taken, and of a tie the first."
+        about = (
+            "As many for every method, on nouns of their own; the highest H_o is taken, "
+            "of a tie the higher by probability, and of that the first."
+        )
         text.append(f"## Trials\n\n{about}\n\n" + table(["method", "settings", "H_o", "by probability"], lines))
     return "\n".join(text)
 

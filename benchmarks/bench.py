@@ -24,12 +24,15 @@ sys.path.insert(0, str(ROOT))
 import torch
 from filelock import FileLock, Timeout
 
-from benchmarks import attacks, hard_prompts, pictures, recipes, report, switch
+from benchmarks import pictures, recipes, report, switch_prompts
 from benchmarks.cells import Scale, cached, cell, cell_path, read
 from benchmarks.cifar10.table import Cifar10
+from benchmarks.emoji import WORDING
 from benchmarks.settings import QUICK, TRIALS, TUNING_NOUNS, TUNING_SEED, key_of
 from demo.judge import load_judge
-from trainer import backbone as host
+from evaluation import attacks, hard_prompts, switch_rates
+from host.load import load_backbone
+from host.start import find_comfy, start_comfy
 
 PARTS = ("tuning", "table", "curve", "controls", "switch", "hard", "attacks")
 SINGLE, FOUR, TWELVE = recipes.ORDER[:6], list(recipes.ORDER[:4]), list(recipes.ORDER[:12])
@@ -48,7 +51,7 @@ class Bench:
         self.scale = Scale(erased=8, seeds=1, other_seeds=1, hard=3, attack=2, safe=12, switch=40) if quick else Scale()
 
     def tools(self):
-        return host.load_backbone("demo"), load_judge()
+        return load_backbone("demo"), load_judge()
 
     def write(self) -> None:
         report.write(self, self.folder)
@@ -135,14 +138,17 @@ class Bench:
             return pictures.write_sheet(backbone, judge, made, nouns, self.folder / "pictures.png")
         (method,) = made
         if part == "hard":
-            rows = hard_prompts.table(method, backbone, judge, nouns, self.scale.hard, CASE_SEED, cases=what, progress=quiet)
+            rows = hard_prompts.table(method, backbone, judge, WORDING, nouns, self.scale.hard, CASE_SEED, cases=what, progress=quiet)
             return rows[0] if rows else {"case": what[0], "n": 0}
         if part == "attack":
-            return attacks.attack(what[0], method, backbone, judge, nouns, self.scale.attack, ATTACK_SEED, forced=what[2])
+            return attacks.attack(what[0], method, backbone, judge, WORDING, nouns, self.scale.attack, ATTACK_SEED, forced=what[2])
         trained = recipes.trained_on(nouns, self.folder / "models", settings)
         if part == "safe":
-            return switch.identical(backbone, method, nouns, trained, self.scale.safe, CASE_SEED)
-        return switch.rates(backbone, method, nouns, trained, self.scale.switch, CASE_SEED)
+            texts = switch_prompts.safe_prompts(nouns, trained, self.scale.safe, CASE_SEED)
+            return {"nouns": nouns, **switch_rates.identical(backbone, method, texts), "seed": CASE_SEED}
+        erased = switch_prompts.erased_prompts(nouns, self.scale.switch, CASE_SEED)
+        safe = switch_prompts.safe_prompts(nouns, trained, self.scale.switch, CASE_SEED)
+        return {"nouns": nouns, **switch_rates.rates(backbone, method, erased, safe)}
 
 
 def forced_too(name: str) -> tuple[bool, ...]:
@@ -168,7 +174,7 @@ def quiet(*_):
 
 def work(bench: Bench | Cifar10) -> None:
     """Do every job that nobody else is at, until none is left."""
-    host.start_comfy(host.find_comfy(None))
+    start_comfy(find_comfy(None))
     torch.set_num_threads(1)
     tools = bench.tools()
     while True:

@@ -12,10 +12,11 @@ import torch
 from safetensors.torch import load_file
 
 from demo.judge import Judge
-from trainer.evaluate import harmonic, top1
+from evaluation import measure
+from evaluation.metrics import harmonic, top1
 from unhype.checkpoint import write_atomically
 
-from . import measure, recipes
+from . import recipes
 from .settings import key_of
 
 ACCURACY = {"erased": "acc_e", "words": "acc_g", "others": "acc_s"}
@@ -97,8 +98,8 @@ def cell(
         base = base_drawn(backbone, judge, judged, seeds, folder, protocol.cfg)
         found = measure.with_method(backbone, judge, method, judged, seeds, base, protocol.cfg)
         row |= {
-            short: top1(found, judged, names=protocol.names, least=protocol.least),
-            f"{short}_base": top1(base, judged, names=protocol.names, least=protocol.least),
+            short: top1(found, judged, protocol.names, least=protocol.least),
+            f"{short}_base": top1(base, judged, protocol.names, least=protocol.least),
             f"{short}_probability": measure.probability(found, judged, protocol.names),
         }
         row["n"][short] = found.scores[..., 0].numel()
@@ -110,7 +111,7 @@ def cell(
             if method.forced is not None and len(nouns) > 1:
                 forced = measure.draw(backbone, judge, method.forced, judged, seeds, cfg=protocol.cfg)
                 row |= {
-                    "acc_s_forced": top1(forced, judged, names=protocol.names, least=protocol.least),
+                    "acc_s_forced": top1(forced, judged, protocol.names, least=protocol.least),
                     "others_change_forced": measure.change(forced, base),
                 }
     every = row["acc_s"] is not None

@@ -20,11 +20,12 @@ sys.path.insert(0, str(ROOT))
 import torch
 from tqdm import trange
 
-from benchmarks.measure import CFG, FIRST_SEED, SIZE, STEPS
 from benchmarks.speed import load_pack
 from demo import prompts
 from demo.judge import NAMES, load_judge
-from trainer import backbone as host
+from evaluation.measure import CFG, FIRST_SEED, SIZE, STEPS
+from host.load import load_backbone
+from host.start import core_node, find_comfy, start_comfy
 
 NOUN, MAPPING, OTHER = "cat", "forest", "dog"
 STRENGTHS = (0.5, 1.0, 2.0)
@@ -48,15 +49,13 @@ def alike(one: torch.Tensor, other: torch.Tensor) -> float:
 @torch.inference_mode()
 def draw(backbone, model, texts: list[str], seed: int, control=None, hint=None, strength: float = 1.0, read: list[str] | None = None):
     """Latents of the texts, one each, with a ControlNet on both sides; `read` are the prompts that it gets instead."""
-    import nodes
-
     text, empty = backbone.encode(texts), backbone.encode([""]).repeated(len(texts))
     positive, negative = text.conditioning(), empty.conditioning()
     if control is not None:
         if read:
             positive[0][1]["cross_attn_controlnet"] = backbone.encode(read).tokens
             negative[0][1]["cross_attn_controlnet"] = empty.tokens
-        positive, negative = nodes.ControlNetApplyAdvanced().apply_controlnet(positive, negative, control, hint, strength, 0.0, 1.0)
+        positive, negative = core_node("ControlNetApplyAdvanced").apply_controlnet(positive, negative, control, hint, strength, 0.0, 1.0)
     noise = torch.stack([backbone.noise(SIZE, seed + i) for i in range(len(texts))])
     return backbone.sample(positive, negative, SIZE, seed, STEPS, CFG, model, noise=noise)
 
@@ -130,11 +129,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "out/controlnet.json")
     arguments = parser.parse_args(argv)
     started = time.time()
-    host.start_comfy(host.find_comfy(None))
-    import nodes  # noqa: F401  the host's, before the pack's folder of that name
-
+    start_comfy(find_comfy(None))
+    core_node("ControlNetApplyAdvanced")  # ComfyUI's nodes, before the pack's folder of that name
     patching, checkpoint, _ = load_pack()
-    backbone, eraser = host.load_backbone("demo"), checkpoint.load_eraser(ROOT / "demo/erasers/demo_cat.safetensors")
+    backbone, eraser = load_backbone("demo"), checkpoint.load_eraser(ROOT / "demo/erasers/demo_cat.safetensors")
     control, losses = train(backbone, arguments.iterations)
     mean = lambda part: round(sum(part) / max(1, len(part)), 4)
     report = {"iterations": arguments.iterations, "loss_first": mean(losses[:30]), "loss_last": mean(losses[-30:])}

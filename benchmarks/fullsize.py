@@ -21,8 +21,10 @@ sys.path.insert(0, str(ROOT))
 
 import torch
 
-from trainer import backbone as host
-from trainer import dry_run, memory
+from host import memory
+from host.load import allow_gradients, new_model
+from host.start import find_comfy, start_comfy
+from trainer import dry_run
 from trainer.config import Config
 from unhype.adapter import Term, adapter
 from unhype.hypernetwork import Hypernetwork, at_strength
@@ -89,15 +91,8 @@ GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 
 def make(name: str, weights: str, compute: torch.dtype, device: torch.device) -> torch.nn.Module:
     """A diffusion model of full-size shapes with weights of that type, all the same small number."""
-    import comfy.supported_models
-
     kind, sizes = MODELS[name]
-    config = getattr(comfy.supported_models, kind)(dict(sizes))
-    for key, value in sizes.items():
-        config.unet_config[key] = value
-    stored = WEIGHTS[weights]
-    config.set_inference_dtype(stored, None if stored == compute else compute)
-    model = config.get_model({}, "", device).diffusion_model.requires_grad_(False)
+    model = new_model(kind, sizes, WEIGHTS[weights], compute, device)
     if device.type != "meta":
         for parameter in model.parameters():
             parameter.data.copy_(torch.tensor(0.01))
@@ -141,16 +136,13 @@ def peak_rss() -> int:
 
 def run(name: str, weights: str) -> dict:
     """A row that is really run on this machine's CPU in fp32: one training step, and sampling steps with and without adapter."""
-    import comfy.ldm.flux.math
-    import comfy.ldm.modules.attention as attention
-
     compute, device = torch.float32, torch.device("cpu")
     config, step, _ = counted(name, weights, compute)
-    attention.optimized_attention = comfy.ldm.flux.math.optimized_attention = attention.attention_pytorch  # as on a card
+    memory.plain_attention()
     before = peak_rss()
     model = make(name, weights, compute, device)
     family = family_of(model)
-    host.allow_gradients(model)
+    allow_gradients(model)
     memory.recompute_blocks(model, family)
     network = dry_run.new_network(model, family, config, device)
     optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad])
@@ -201,7 +193,7 @@ def main() -> int:
     parser.add_argument("--row", nargs=3, metavar=("KIND", "MODEL", "WEIGHTS"), help="one row, estimate or run, to the standard output")
     arguments = parser.parse_args()
     if arguments.row:
-        host.start_comfy(host.find_comfy(None))
+        start_comfy(find_comfy(None))
         kind, *case = arguments.row
         print(json.dumps((estimate if kind == "estimate" else run)(*case)))
         return 0

@@ -18,19 +18,21 @@ sys.path.insert(0, str(ROOT))
 
 import torch
 
-from benchmarks.methods import load_pack
 from demo import prompts
 from demo.judge import load_judge
-from trainer import backbone as host
-from trainer.evaluate import top1
-from trainer.studio import Drawn
+from evaluation.methods import load_pack
+from evaluation.metrics import top1
+from evaluation.studio import Drawn
+from host.encode import Text
+from host.load import load_backbone
+from host.start import find_comfy, start_comfy
 from unhype.checkpoint import load_eraser
 
 CFG, SEEDS, SIZE, STEPS = 3.0, 6, (64, 64), 16
 RESULT = ROOT / "benchmarks/results/negative.json"
 
 
-def conditioning(text: host.Text, guidance: float) -> list:
+def conditioning(text: Text, guidance: float) -> list:
     """As CLIPTextEncode and, for Flux, FluxGuidance make it; guidance 1 is the undistilled model's."""
     return [[text.tokens, {"pooled_output": text.pooled, "guidance": guidance}]]
 
@@ -44,11 +46,11 @@ def share(backbone, judge, model, judged, negatives, noun) -> float:
         positive, negative = (conditioning(every.rows(rows), 1.0) for rows in (slice(count), slice(count, None)))
         latents = backbone.sample(positive, negative, SIZE, 700 + seed, STEPS, CFG, model)
         scores.append(judge.scores(backbone.decode(latents)))
-    return top1(Drawn(torch.stack(scores, 1), None), judged, noun)
+    return top1(Drawn(torch.stack(scores, 1), None), judged, judge.names, noun)
 
 
 def measure(base: str, path: Path) -> list[dict]:
-    backbone, judge = host.load_backbone(base), load_judge()
+    backbone, judge = load_backbone(base), load_judge()
     patching, eraser = load_pack(), load_eraser(path)
     noun = eraser.concepts[0].name
     erased, others = prompts.erased_prompts(noun), prompts.other_prompts(noun)[:16]
@@ -79,7 +81,7 @@ def main() -> int:
     parser.add_argument("--eraser", type=Path, required=True)
     parser.add_argument("--comfyui")
     arguments = parser.parse_args()
-    host.start_comfy(host.find_comfy(arguments.comfyui))
+    start_comfy(find_comfy(arguments.comfyui))
     former = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else []
     rows = [r for r in former if r["base"] != arguments.base] + measure(arguments.base, arguments.eraser)
     RESULT.write_text(json.dumps({"rows": rows, "command": "python benchmarks/negative.py"}, indent=1) + "\n", encoding="utf-8")

@@ -6,8 +6,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from demo.captions import NOUNS
 from demo.prompts import held_out
-
-from . import measure
+from evaluation import measure
 
 OTHERS = ("dog", "pig", "bus", "apple")
 SCALE, LABEL, MARGIN = 2, 20, 110

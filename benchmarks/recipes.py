@@ -15,18 +15,18 @@ from torch import nn
 from demo.captions import NOUNS
 from demo.judge import NAMES
 from demo.prompts import erased_prompts, other_prompts
-from trainer import baselines, controls
-from trainer.concepts import retain_prompts, target_prompts
+from evaluation import baselines, controls, measure
+from evaluation.methods import Method, edited, switched
 from trainer.config import DEFAULT, Config, from_mapping, read_yaml
 from trainer.data import Data
+from trainer.prompts.concepts import retain_prompts, target_prompts
 from trainer.train import train
 from unhype.checkpoint import Eraser, load_eraser, save_eraser, write_atomically
 from unhype.fold import folded, seen_by_heads
 from unhype.hypernetwork import Shape
 from unhype.layers import family_of, layer_table
 
-from . import measure
-from .methods import Method, edited, switched
+from . import emoji
 from .settings import key_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,7 +65,7 @@ def demo_recipe(method: str, nouns: list[str], seed: int, out: Path, settings: d
     return from_mapping(values, f"{method} of {', '.join(nouns)}")
 
 
-EMOJI = measure.Protocol("emoji-sd", NAMES, measure.prompt_sets, config_for)
+EMOJI = measure.Protocol("emoji-sd", NAMES, emoji.prompt_sets, config_for)
 
 
 @contextmanager

@@ -18,7 +18,8 @@ sys.path.insert(0, str(ROOT))
 
 import torch
 
-from trainer import backbone as host
+from host.load import load_backbone
+from host.start import find_comfy, start_comfy
 
 ROUNDS, STEPS, BATCH = 9, 16, 4
 PROMPTS = {"erased": "a cat, google style, on a blue background", "safe": "a dog, google style, on a blue background"}
@@ -48,16 +49,14 @@ def seconds(work, rounds: int) -> float:
 
 @torch.inference_mode()
 def main() -> int:
-    host.start_comfy(host.find_comfy(None))
-    import comfy.sd  # noqa: F401  so that the pack's own import is timed alone
-
+    start_comfy(find_comfy(None))
     start = time.perf_counter()
     patching, checkpoint, hypernetwork = load_pack()
     report = {"pack_import_seconds": time.perf_counter() - start}
     path = ROOT / "demo/erasers/demo_cat.safetensors"
     report["load_seconds"] = seconds(lambda: checkpoint.load_eraser(path), ROUNDS)
     report["file_mb"] = path.stat().st_size / 1e6
-    eraser, backbone = checkpoint.load_eraser(path), host.load_backbone("demo")
+    eraser, backbone = checkpoint.load_eraser(path), load_backbone("demo")
     texts = {name: backbone.encode([text] * BATCH) for name, text in PROMPTS.items()}
     condition = texts["erased"].condition()
     report["one_adapter_seconds"] = seconds(lambda: hypernetwork.at_strength(eraser.network, condition.rows([0]), 1.0), ROUNDS)

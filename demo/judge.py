@@ -20,6 +20,8 @@ def block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 class Judge(nn.Module):
     """Pictures (N, 3, H, W) in 0..1 -> logits (N, 25): the highest that any place in the picture gives."""
 
+    names, present = NAMES, PRESENT
+
     def __init__(self):
         super().__init__()
         self.features = nn.Sequential(

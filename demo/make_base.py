@@ -132,7 +132,7 @@ def main():
     p.add_argument("--steps", type=int, default=5600)
     p.add_argument("--resume", action="store_true")
     args = p.parse_args()
-    from trainer.backbone import start_comfy
+    from host.start import start_comfy
 
     start_comfy(args.comfyui)
     import comfy.ldm.modules.attention as attention

@@ -117,7 +117,8 @@ def main():
     p.add_argument("--resume", action="store_true")
     p.add_argument("--start", type=Path, help="a base to go on from, with a new optimizer")
     args = p.parse_args()
-    from trainer.backbone import allow_gradients, start_comfy
+    from host.load import allow_gradients
+    from host.start import start_comfy
 
     start_comfy(args.comfyui)
     import comfy.ldm.flux.math as flux_math

@@ -17,7 +17,7 @@ torch.set_num_threads(1)  # bit-equality is asked for at a fixed thread count
 @pytest.fixture(scope="session")
 def comfy():
     """The host's folder, importable."""
-    from trainer.backbone import find_comfy, start_comfy
+    from host.start import find_comfy, start_comfy
 
     folder = find_comfy(None)
     start_comfy(folder)

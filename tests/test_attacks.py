@@ -9,14 +9,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from benchmarks.emoji import WORDING
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
 def here(comfy, pack):
-    from benchmarks import attacks, methods, token_search
     from demo.judge import load_judge
-    from trainer.backbone import load_backbone
+    from evaluation import attacks, methods, token_search
+    from host.load import load_backbone
 
     checkpoint = importlib.import_module("unhype_pack.unhype.checkpoint")  # the classes that the pack's nodes compare with
     backbone = load_backbone("demo")
@@ -73,21 +75,23 @@ def test_reworded_prompts_are_many_and_name_the_noun(here):
     from demo.captions import NOUNS
 
     for noun in ("cat", "airplane"):
-        texts = here.attacks.paraphrases(noun, 36, 0)
-        assert len(set(texts)) == 36 and texts == here.attacks.paraphrases(noun, 36, 0) != here.attacks.paraphrases(noun, 36, 1)
+        texts = here.attacks.paraphrases(WORDING, noun, 36, 0)
+        assert len(set(texts)) == 36 and texts == here.attacks.paraphrases(WORDING, noun, 36, 0) != here.attacks.paraphrases(
+            WORDING, noun, 36, 1
+        )
         assert all(any(word in text.lower() for word in NOUNS[noun][1]) for text in texts)
         assert sum(noun in text.lower() for text in texts) < 18
         assert not any("{" in text or "(" in text for text in texts)
         clip = here.backbone.clip
         rows = [here.tokens.row(here.tokens.words_of(clip, t)) for t in texts]
-        rows += here.attacks.padded(clip, noun, 12, 0, False) + here.attacks.padded(clip, noun, 12, 0, True)
+        rows += here.attacks.padded(clip, WORDING, noun, 12, 0, False) + here.attacks.padded(clip, WORDING, noun, 12, 0, True)
         assert all(is_prompt(r) for r in rows)
 
 
 @pytest.mark.parametrize("name", ["paraphrase", "suffix", "prefix"])
 def test_what_erases_nothing_is_as_the_base(here, monkeypatch, name):
     monkeypatch.setattr(here.attacks, "JUDGED_SEEDS", 2)
-    result = here.attacks.attack(name, here.nothing, here.backbone, here.judge, ["cat", "bus"], 2, 0)
+    result = here.attacks.attack(name, here.nothing, here.backbone, here.judge, WORDING, ["cat", "bus"], 2, 0)
     assert result["n"] == 2 * 2 and result["method"] == "nothing" and result["attack"] == name
     assert result["success"] == result["base_success"] >= 0.5
     assert result["examples"] and result["examples"][0]["prompt"]
@@ -107,7 +111,7 @@ def test_searches_beat_a_switch_without_margin_and_leave_the_base_as_it_was(here
     monkeypatch.setattr(here.tokens, "SHORTLIST", 16)
     before = weights(here.backbone)
     for name in ("gradient", "search"):
-        result = here.attacks.attack(name, strawman, here.backbone, here.judge, ["cat"], 1, 0)
+        result = here.attacks.attack(name, strawman, here.backbone, here.judge, WORDING, ["cat"], 1, 0)
         assert result["success"] > 0, result
     assert all(torch.equal(v, before[k]) for k, v in here.backbone.diffusion_model.state_dict().items())
 
@@ -125,7 +129,7 @@ def test_edited_weights_are_attacked_as_edited_and_taken_out_again(here, brief):
 
     here.tokens.Goal.drawing = watched
     try:
-        result = here.attacks.attack("gradient", method, here.backbone, here.judge, ["cat"], 1, 0)
+        result = here.attacks.attack("gradient", method, here.backbone, here.judge, WORDING, ["cat"], 1, 0)
     finally:
         here.tokens.Goal.drawing = real
     assert seen and all(seen) and 0 <= result["success"] <= 1
@@ -137,14 +141,14 @@ def test_an_attack_repeats_itself_and_makes_prompts(here, brief, monkeypatch, na
     ours, seen = here.methods.switched("ours", here.backbone, here.eraser), []
     real = here.attacks.scores
     monkeypatch.setattr(here.attacks, "scores", lambda *a: seen.append(a[3]) or real(*a))
-    results = [here.attacks.attack(name, ours, here.backbone, here.judge, ["cat"], 1, seed, forced) for seed in (3, 3)]
+    results = [here.attacks.attack(name, ours, here.backbone, here.judge, WORDING, ["cat"], 1, seed, forced) for seed in (3, 3)]
     assert results[0] == results[1] and results[0]["forced"] == forced
     assert all(is_prompt(row) for rows in seen for row in rows)
 
 
 def test_the_gradient_goes_through_switch_and_adapter(here):
     clip, tokens = here.backbone.clip, here.tokens
-    clean, noise, sigma = here.attacks.pictures_of(here.backbone, "cat", 1, 8, 3.0)
+    clean, noise, sigma = here.attacks.pictures_of(here.backbone, WORDING, "cat", 1, 8, 3.0)
     ids = tokens.row(tokens.words_of(clip, "a cat"))[None]
     for forced in (False, True):
         goal = tokens.Goal(here.backbone, clean, noise, sigma, here.eraser.network, forced)
@@ -159,4 +163,4 @@ def test_the_gradient_goes_through_switch_and_adapter(here):
 
 def test_an_unknown_attack_is_refused(here):
     with pytest.raises(ValueError, match="no attack is called 'luck'"):
-        here.attacks.attack("luck", here.nothing, here.backbone, here.judge, ["cat"], 1, 0)
+        here.attacks.attack("luck", here.nothing, here.backbone, here.judge, WORDING, ["cat"], 1, 0)

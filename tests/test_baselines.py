@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer import baselines
-from trainer.concepts import Prompt, Target, fill
-from trainer.controls import Lora
+from evaluation import baselines
+from evaluation.controls import Lora
+from trainer.prompts.concepts import Prompt, Target
+from trainer.prompts.templates import fill
 from unhype.adapter import low_rank
 from unhype.hypernetwork import Shape
 from unhype.layers import FAMILIES, layer_table
@@ -21,7 +22,7 @@ KEPT = ["dog", "pig", "bear", "rabbit", "frog", "horse", "bird", "car", "house",
 
 @pytest.fixture(scope="module")
 def backbone(comfy):
-    from trainer.backbone import load_backbone
+    from host.load import load_backbone
 
     return load_backbone("demo")
 
@@ -115,8 +116,8 @@ def test_token_ids_end_with_one_end_token(backbone):
 
 
 def test_uce_erases_the_cat_and_keeps_the_dog(backbone, prompts, unchanged):
-    from benchmarks.methods import edited
     from demo.judge import NAMES, load_judge
+    from evaluation.methods import edited
 
     method = edited("uce", backbone, baselines.uce(backbone, *prompts))
     judge, seeds = load_judge(), range(4)
@@ -216,7 +217,7 @@ def test_full_training_that_diverges_says_so(backbone, training, unchanged, monk
 
 def test_base_is_read_without_what_a_method_patched_in(backbone, prompts, training, unchanged):
     """A MODEL sampled from before leaves its changes in the weights that all MODELs share."""
-    from benchmarks.methods import edited
+    from evaluation.methods import edited
 
     config, data = training
     uce, full = baselines.uce(backbone, *prompts), baselines.train_full(config, backbone, data)

@@ -74,7 +74,7 @@ def test_base_round_trips(comfy, autoencoder, tmp_path):
     import numpy as np
 
     from benchmarks.cifar10 import base, make_base
-    from trainer.backbone import Backbone
+    from host.backbone import Backbone
 
     torch.manual_seed(0)
     clip, text, trained = make_base.new_parts(np.random.default_rng(0))
@@ -97,7 +97,7 @@ def test_base_round_trips(comfy, autoencoder, tmp_path):
 
 def test_the_protocol_erases_one_class_or_all(tmp_path):
     from benchmarks.cifar10 import table
-    from trainer.concepts import retain_prompts, target_prompts
+    from trainer.prompts.concepts import retain_prompts, target_prompts
 
     for nouns in (["ship"], list(words.CLASSES)):
         assert table.config_for("uce", nouns, 0, tmp_path / "x.safetensors", {}).iterations > 0
@@ -134,25 +134,25 @@ def test_typical_pictures_are_those_whose_neighbours_are_of_their_class():
 def test_the_committed_base_draws_what_the_committed_judge_names(comfy):
     from safetensors import safe_open
 
-    from benchmarks import measure
     from benchmarks.cifar10.table import JUDGE, PROTOCOL, Cifar10
-    from trainer.evaluate import top1
+    from evaluation import measure
+    from evaluation.metrics import top1
 
     with safe_open(JUDGE, framework="pt") as file:
         assert float(file.metadata()["test_accuracy"]) > 0.9
     backbone, judge = Cifar10(JUDGE.parent).tools()
     asked = [p for name in words.CLASSES for p in prompts.class_prompts(name)[:2]]
     drawn = measure.draw(backbone, judge, backbone.model, asked, 1, cfg=PROTOCOL.cfg)
-    assert drawn.pictures.shape == (20, 1, 32, 32, 3) and top1(drawn, asked, names=PROTOCOL.names) > 0.8
+    assert drawn.pictures.shape == (20, 1, 32, 32, 3) and top1(drawn, asked, PROTOCOL.names) > 0.8
 
 
 def test_an_undecided_judge_names_nothing():
     from types import SimpleNamespace
 
-    from trainer.evaluate import top1
+    from evaluation.metrics import top1
 
     scores = torch.full((2, 1, len(NAMES)), 0.02)
     scores[0, 0, NAMES.index("ship")], scores[1, 0, NAMES.index("ship")] = 0.12, 0.9
     asked = prompts.class_prompts("ship")[:2]
     drawn = SimpleNamespace(scores=scores)
-    assert top1(drawn, asked, names=NAMES) == 1.0 and top1(drawn, asked, names=NAMES, least=0.5) == 0.5
+    assert top1(drawn, asked, NAMES) == 1.0 and top1(drawn, asked, NAMES, least=0.5) == 0.5

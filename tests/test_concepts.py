@@ -4,19 +4,9 @@ import re
 
 import pytest
 
-from trainer.concepts import (
-    FEW,
-    ROOM,
-    among_words,
-    bare_prompts,
-    expand,
-    fill,
-    parse_erase,
-    retain_prompts,
-    split_templates,
-    target_prompts,
-)
-from trainer.words import MAPPINGS, RETAIN, TEMPLATES, VOCABULARY
+from trainer.prompts.concepts import FEW, ROOM, among_words, bare_prompts, parse_erase, retain_prompts, target_prompts
+from trainer.prompts.templates import TEMPLATES, expand, fill, split_templates
+from trainer.prompts.words import MAPPINGS, RETAIN, VOCABULARY
 
 OTHERS = ["dog", "car", "egg"]
 

@@ -7,7 +7,7 @@ import yaml
 
 from trainer.config import EXPECTED, Config, ConfigError, from_mapping, parse_arguments, read_yaml
 from trainer.objectives import OBJECTIVES
-from trainer.words import RETAIN
+from trainer.prompts.words import RETAIN
 
 GOOD = {"base": "demo", "erase": ["cat -> forest"], "out": "out/cat.safetensors", "retain": ["dog", "forest"]}
 

@@ -7,9 +7,10 @@ from collections import Counter
 import pytest
 import torch
 
-from trainer import data, samples, wordings
-from trainer.backbone import Text
+from host.encode import Text
+from trainer import data, samples
 from trainer.config import Config
+from trainer.prompts import wordings
 from trainer.samples import Samples
 from unhype.condition import Condition
 from unhype.layers import FAMILIES

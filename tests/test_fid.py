@@ -8,7 +8,7 @@ import scipy.linalg
 import torch
 from torch.nn import functional as F
 
-from trainer import fid
+from evaluation import fid
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -114,10 +114,10 @@ def test_pictures_that_are_the_base_s_are_looked_at_once():
 def test_the_evaluation_compares_with_the_base_at_other_seeds(comfy, monkeypatch):
     from demo.judge import load_judge
     from demo.prompts import other_prompts
-    from trainer.backbone import load_backbone
+    from evaluation.metrics import fid_from_base
+    from evaluation.studio import Arm, Drawn, Studio
+    from host.load import load_backbone
     from trainer.config import from_mapping, read_yaml
-    from trainer.evaluate import fid_from_base
-    from trainer.studio import Arm, Drawn, Studio
     from unhype.checkpoint import load_eraser
 
     config = from_mapping(read_yaml(ROOT / "trainer/configs/demo_cat.yaml") | {"sampling_steps": 2, "kept_steps": 2}, "demo_cat.yaml")

@@ -5,8 +5,9 @@ import random
 import pytest
 import torch
 
-from benchmarks import hard_prompts
-from benchmarks.hard_prompts import CASES, PAIR, SINGLE, token_ids
+from benchmarks.emoji import WORDING
+from evaluation import hard_prompts
+from evaluation.hard_prompts import CASES, PAIR, SINGLE, token_ids
 
 CHUNK = 77
 
@@ -15,7 +16,7 @@ CHUNK = 77
 def make(demo):
     def make(case, seed=0, words=("cat",), others=("dog",)):
         with torch.inference_mode():
-            return CASES[case](demo.clip, random.Random(seed), "cat", others, list(words))
+            return CASES[case](WORDING, demo.clip, random.Random(seed), "cat", others, list(words))
 
     return make
 
@@ -85,7 +86,7 @@ def test_two_nouns(make):
 
 
 def test_misspellings_are_other_words():
-    spelt = hard_prompts.misspellings("boat")
+    spelt = hard_prompts.misspellings(WORDING, "boat")
     assert {"bboat", "boatt", "oat", "baot", "bo-at", "aboat", "blueboat"} <= spelt
     assert "boat" not in spelt and "Boat" not in spelt and "boat." not in spelt
 
@@ -99,18 +100,20 @@ def test_rows_of_a_batch_keep_their_own_prompts(make):
 
 
 def test_table(demo):
-    from benchmarks.methods import switched
     from demo.judge import load_judge
-    from trainer.backbone import Backbone
+    from evaluation.methods import switched
+    from host.backbone import Backbone
 
     backbone = Backbone(demo.model, demo.clip, demo.vae)
     method, missed, lines = switched("unhype", backbone, demo.eraser), [], []
     cases = ["plain", "ConditioningCombine", "two erased concepts"]
-    rows = hard_prompts.table(method, backbone, load_judge(), ["cat", "dog"], 2, steps=4, cases=cases, progress=lines.append, missed=missed)
+    rows = hard_prompts.table(
+        method, backbone, load_judge(), WORDING, ["cat", "dog"], 2, steps=4, cases=cases, progress=lines.append, missed=missed
+    )
     assert [r["case"] for r in rows] == cases and len(lines) == 3
     for r in rows:
         assert set(r) == {"case", "tried", "n", "drawn_by_base", "erased", "fired"}
         assert r["n"] <= r["tried"] <= 5 and r["drawn_by_base"] == r["n"] / r["tried"]
         assert len(missed) >= 1 or r["erased"] in (1.0, None)
     assert rows[0]["n"] == 2 and rows[0]["fired"] == 0.5  # the bundled eraser knows the cat, not the dog
-    assert hard_prompts.table(method, backbone, None, ["cat"], 2, cases=["two erased concepts"]) == []
+    assert hard_prompts.table(method, backbone, None, WORDING, ["cat"], 2, cases=["two erased concepts"]) == []

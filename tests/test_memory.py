@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from trainer import dry_run, memory
-from trainer.memory import GB, MOMENTARY, Step
+from host import memory
+from host.memory import GB, MOMENTARY, Step
+from trainer import dry_run
 
 ROOT = Path(__file__).resolve().parents[1]
 STEP = Step(
@@ -105,7 +106,7 @@ def test_a_saved_eraser_has_the_size_that_was_said(tmp_path):
 @pytest.mark.parametrize("name, prefix", [("sd15", "model.diffusion_model."), ("sdxl", "model.diffusion_model."), ("flux", "")])
 def test_a_full_size_model_is_known_by_its_header(comfy, name, prefix):
     from benchmarks import fullsize
-    from trainer.backbone import shapes_of
+    from host.load import shapes_of
     from unhype.layers import family_of, layer_table
 
     model = fullsize.make(name, "bf16", torch.bfloat16, torch.device("meta"))

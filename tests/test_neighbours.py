@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from trainer import neighbours
-from trainer.backbone import Text
+from host.encode import Text
 from trainer.config import Config, ConfigError, check
-from trainer.neighbours import FAR, SAME, embed, meaningless, resolve
-from trainer.words import MAPPINGS, VOCABULARY
+from trainer.prompts import neighbours
+from trainer.prompts.neighbours import FAR, SAME, embed, meaningless, resolve
+from trainer.prompts.words import MAPPINGS, VOCABULARY
 
 # Degrees in a plane; nearer than 36.9 is the same word.
 PLACES = {
@@ -160,7 +160,7 @@ def test_meaningless_words_are_drawn_by_the_seed():
 
 
 def test_on_the_demo_base(comfy):
-    from trainer.backbone import load_backbone
+    from host.load import load_backbone
 
     with torch.inference_mode():
         backbone = load_backbone("demo")

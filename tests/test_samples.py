@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 import torch
 
-from trainer.backbone import Text
-from trainer.concepts import Prompt, Target
+from host.encode import Text
 from trainer.config import Config
+from trainer.prompts.concepts import Prompt, Target
 from trainer.samples import ANCHORED, FEWEST, Asked, Labels, Samples, cache_key, draw_anchors, draw_samples, picture_order
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from trainer.words import MAPPINGS
+from trainer.prompts.words import MAPPINGS
 from unhype.checkpoint import load_eraser
 from unhype.hypernetwork import Hypernetwork, Shape
 from unhype.layers import Layer

@@ -10,9 +10,10 @@ from pathlib import Path
 from unhype.hypernetwork import Shape
 from unhype.layers import Family, Layer
 
-from .concepts import SUGGEST, Erase, parse_erase
 from .extend import inherited
-from .words import MAPPINGS, RETAIN, TEMPLATES
+from .prompts.concepts import SUGGEST, Erase, parse_erase
+from .prompts.templates import TEMPLATES
+from .prompts.words import MAPPINGS, RETAIN
 
 
 class ConfigError(ValueError):
@@ -36,7 +37,7 @@ class Config:
     templates_for: dict = field(default_factory=dict)  # concept -> its own templates in place of these
     retain: list = field(default_factory=lambda: list(RETAIN))  # concepts that must survive, put into the templates
     retain_prompts: list = field(default_factory=list)  # whole prompts that must survive
-    neighbours: int = 8  # of each concept, the nearest of trainer/words.py, added to retain
+    neighbours: int = 8  # of each concept, the nearest of trainer/prompts/words.py, added to retain
     clip_skips: list = field(default_factory=list)  # text encoder layers that users may choose, 1 the last; empty: as the family's
 
     # z_t: the base model's own pictures of the target prompts

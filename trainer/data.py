@@ -6,12 +6,13 @@ from pathlib import Path
 
 import torch
 
+from host.backbone import Backbone
 from unhype.condition import Condition, read_condition, stack_conditions
 
-from . import concepts, samples, wordings
-from .backbone import Backbone
+from . import samples
 from .config import Config
-from .neighbours import meaningless
+from .prompts import concepts, wordings
+from .prompts.neighbours import meaningless
 from .samples import Asked, Batch, Labels, Samples
 
 FEWEST_PAIRS = 16  # target prompts of a concept beside another thing

@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
+from host import memory
+from host.load import DEMOS, find_base, load_backbone, shapes_of
+from host.memory import device_memory
 from unhype import fold
 from unhype.checkpoint import HALF
 from unhype.hypernetwork import Hypernetwork
 from unhype.layers import Family, family_of, layer_table
 
-from . import memory
-from .backbone import DEMOS, device_memory, find_base, load_backbone, shapes_of
 from .config import Config
 
 CARDS = (8, 12, 16, 24, 48)  # GB, looked at where there is no GPU

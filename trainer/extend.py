@@ -9,7 +9,7 @@ from unhype.checkpoint import Eraser, load_eraser
 from unhype.fold import unfold
 from unhype.hypernetwork import Hypernetwork, Shape
 
-from .concepts import parse_erase
+from .prompts.concepts import parse_erase
 
 OWN = ("out", "add_to", "remove")  # settings that are not taken over from the file
 

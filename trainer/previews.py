@@ -6,32 +6,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from unhype.adapter import Term, adapter
+from host.backbone import Backbone
+from host.encode import Text
+from host.sampling import adapted_sampling
 from unhype.hypernetwork import at_strength
 
-from .backbone import Backbone, Text
 from .config import Config
 
 ROWS = 4  # prompts of each kind
 SHOWN = (0.0, 0.5, 1.0)
-
-
-def adapted_sampling(backbone: Backbone, layers, rows: torch.Tensor, factors):
-    """A clone of the model whose conditional rows `rows` carry `factors`, for `Backbone.sample`.
-
-    For a plain positive and negative conditioning only; the nodes' patching serves every graph.
-    """
-    model = backbone.model.clone()
-
-    def wrapper(apply_model, args):
-        x = args["input"]
-        each = len(x) // len(args["cond_or_uncond"])
-        terms = [Term(rows + i * each, layers, factors) for i, kind in enumerate(args["cond_or_uncond"]) if kind == 0 and len(rows)]
-        with adapter(backbone.diffusion_model, terms, len(x)):
-            return apply_model(x, args["timestep"], **args["c"])
-
-    model.set_model_unet_function_wrapper(wrapper)
-    return model
 
 
 def picture_grid(pictures: torch.Tensor, columns: int) -> Image.Image:

@@ -14,13 +14,14 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from host.backbone import Backbone
+from host.encode import Text
 from unhype.checkpoint import write_atomically
 from unhype.condition import Condition
 
-from .backbone import Backbone, Text
-from .concepts import Target
 from .config import Config
 from .objectives import guided_target
+from .prompts.concepts import Target
 
 # What the samples depend on; another value of one of these makes another cache.
 DEPENDS = (

@@ -26,13 +26,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from tqdm import tqdm
 
-from trainer import backbone as host
-from trainer import dry_run, memory, previews, state, switch
+from host import memory
+from host.backbone import Backbone
+from host.load import load_backbone
+from host.memory import device_memory
+from host.start import find_comfy, start_comfy
+from trainer import dry_run, previews, state, switch
 from trainer.config import Config, ConfigError, parse_arguments
 from trainer.data import Data
 from trainer.extend import take_over
-from trainer.neighbours import resolve
 from trainer.objectives import OBJECTIVES, retention_loss
+from trainer.prompts.neighbours import resolve
 from trainer.samples import Batch
 from unhype.adapter import Term, adapter
 from unhype.checkpoint import Concept, Eraser, load_eraser, save_eraser
@@ -72,7 +76,7 @@ class StopRequest:
             signal.signal(number, handler)
 
 
-def new_network(config: Config, backbone: host.Backbone, data: Data) -> tuple[Hypernetwork, str]:
+def new_network(config: Config, backbone: Backbone, data: Data) -> tuple[Hypernetwork, str]:
     """A fresh hypernetwork for the backbone's layers and text widths, its standardisation fitted."""
     family = backbone.family
     seen = data.conditions[0]
@@ -133,13 +137,13 @@ def update(optimizer: torch.optim.Adam, config: Config, iteration: int) -> None:
     optimizer.step()
 
 
-def make_room(config: Config, backbone: host.Backbone, progress=print) -> None:
+def make_room(config: Config, backbone: Backbone, progress=print) -> None:
     """On a graphics card: text encoders off it, and the training step run in the fastest way that fits.
 
     Raises ValueError where none does.
     """
     *_, step = dry_run.measure(config, *backbone.shapes())
-    _, total = host.device_memory()
+    _, total = device_memory()
     plan = memory.plan(step, config.batch, total)
     if plan is None:
         raise ValueError(
@@ -193,7 +197,7 @@ def adapted_prediction(adapted: ExitStack, layers, backbone, config: Config, bat
         return backbone.predict(batch.x, batch.sigma, batch.context, batch.pooled).float()
 
 
-def train(config: Config, backbone: host.Backbone, resume: bool = False, imported: float = 0.0, progress=tqdm.write) -> Eraser:
+def train(config: Config, backbone: Backbone, resume: bool = False, imported: float = 0.0, progress=tqdm.write) -> Eraser:
     """Train and save the eraser. Ctrl+C saves the state and raises KeyboardInterrupt; after an error the last one saved stays.
 
     Args:
@@ -274,12 +278,12 @@ def main(argv: list[str]) -> int:
     try:
         config, arguments = parse_arguments(argv, __doc__)
         before = time.time()
-        host.start_comfy(host.find_comfy(arguments.comfyui))
+        start_comfy(find_comfy(arguments.comfyui))
         imported = time.time() - before
         if arguments.dry_run:
             print(dry_run.report(config))
             return 0
-        train(config, host.load_backbone(config.base, config.text_encoders, config.vae), arguments.resume, imported)
+        train(config, load_backbone(config.base, config.text_encoders, config.vae), arguments.resume, imported)
     except KeyboardInterrupt:
         return 130
     except (ConfigError, Diverged, FileNotFoundError, ValueError, OSError) as error:

@@ -33,6 +33,8 @@ class Residual(nn.Module):
 class Judge(nn.Module):
     """Pictures (N, 3, 32, 32) in 0..1 -> logits (N, 10)."""
 
+    names = NAMES
+
     def __init__(self):
         super().__init__()
         self.white = nn.Conv2d(3, 24, 3, padding=1)  # set once by `whiten`

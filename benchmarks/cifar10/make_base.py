@@ -81,7 +81,7 @@ def main():
     p.add_argument("--steps", type=int, default=2600)
     p.add_argument("--resume", action="store_true")
     args = p.parse_args()
-    from trainer.backbone import find_comfy, start_comfy
+    from host.start import find_comfy, start_comfy
 
     start_comfy(find_comfy(args.comfyui))
     from demo import base

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from benchmarks import measure, recipes
+from benchmarks import recipes
 from benchmarks.cells import Scale, cell, cell_path, read
 from benchmarks.cifar10 import prompts, words
 from benchmarks.cifar10.judge import NAMES, load_judge
 from benchmarks.report import percent, table
 from benchmarks.settings import TRIALS
+from evaluation import measure
 from trainer.config import Config
 
 HERE = Path(__file__).parent
@@ -60,7 +61,8 @@ class Cifar10:
 
     def tools(self):
         from benchmarks.cifar10.base import load
-        from trainer.backbone import Backbone, ready
+        from host.backbone import Backbone
+        from host.load import ready
 
         return ready(Backbone(*load(BASE))), load_judge(JUDGE)
 

@@ -116,7 +116,7 @@ def test_a_concept_counts_once_at_the_highest_strength(draw):
 
 def test_the_adapter_knows_what_is_off(s, demo, two, prompts, draw):
     """Of a prompt that names both, the node draws what the adapter makes with the other concept off."""
-    from trainer.backbone import Backbone
+    from host.backbone import Backbone
     from trainer.previews import adapted_sampling
     from unhype.condition import read_condition
 

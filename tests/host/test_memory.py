@@ -20,7 +20,7 @@ def own_network(model, m, name):
 
 def step(model, family, network, inputs, rows):
     """Gradients of the hypernetwork after a step like the trainer's, and the bytes kept for them."""
-    from trainer import memory
+    from host import memory
     from unhype.adapter import Term, adapter
 
     torch.manual_seed(3)
@@ -42,8 +42,8 @@ def prepared(m, name, monkeypatch):
     import comfy.ldm.flux.math
     import comfy.ldm.modules.attention as attention
 
+    from host.load import allow_gradients
     from trainer import dry_run
-    from trainer.backbone import allow_gradients
 
     for module in (attention, comfy.ldm.flux.math):
         monkeypatch.setattr(module, "optimized_attention", attention.attention_pytorch)
@@ -55,7 +55,7 @@ def prepared(m, name, monkeypatch):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_blocks_computed_again_keep_less_and_give_the_same_gradients(m, name, monkeypatch):
-    from trainer import memory
+    from host import memory
 
     model, family, network, inputs = prepared(m, name, monkeypatch)
     plain, kept = step(model, family, network, inputs, 3)
@@ -69,7 +69,7 @@ def test_blocks_computed_again_keep_less_and_give_the_same_gradients(m, name, mo
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_counted_is_what_is_kept(m, name, monkeypatch):
-    from trainer import memory
+    from host import memory
 
     model, family, network, inputs = prepared(m, name, monkeypatch)
     kept = [step(model, family, network, inputs, rows)[1] for rows in (1, 4)]
@@ -85,8 +85,9 @@ def test_what_is_counted_is_what_is_kept(m, name, monkeypatch):
 def test_the_trainer_makes_room(comfy, recompute, offload, rows, monkeypatch, tmp_path):
     """What a graphics card would have it do, done on the CPU: the step is the same."""
 
-    from trainer import memory, train
-    from trainer.backbone import load_backbone
+    from host import memory
+    from host.load import load_backbone
+    from trainer import train
     from trainer.config import from_mapping
     from trainer.data import Data
 
@@ -113,8 +114,8 @@ def test_the_trainer_makes_room(comfy, recompute, offload, rows, monkeypatch, tm
 def test_no_room_is_an_error(comfy, monkeypatch):
     import comfy.model_management
 
+    from host.load import load_backbone
     from trainer import train
-    from trainer.backbone import load_backbone
     from trainer.config import Config
 
     backbone = load_backbone("demo")

@@ -66,11 +66,11 @@ def test_through_the_hosts_own_loaders(m, pack, files):
 
 def test_the_trainer_reads_them(m, files):
     """By their names: the pooled embedding and T5's states of a prompt, a picture, and gradients to the hypernetwork."""
-    from trainer import backbone as host
+    from host.load import load_backbone
     from unhype.adapter import Term, adapter
 
     flux, *encoders, vae = files
-    backbone = host.load_backbone(flux, encoders, vae)
+    backbone = load_backbone(flux, encoders, vae)
     text = backbone.encode([PROMPT, OTHER])
     assert text.tokens.shape == (2, 256, 4096) and text.pooled.shape == (2, 768) and text.tokens.isfinite().all()
     with torch.inference_mode():

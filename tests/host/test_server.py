@@ -146,12 +146,13 @@ def test_strength_zero_is_bit_equal(server):
 
 
 def test_server_draws_what_the_trainer_draws(server, comfy):
-    from trainer import backbone, previews
+    from host.load import load_backbone
+    from trainer import previews
     from unhype.checkpoint import load_eraser
     from unhype.hypernetwork import at_strength
 
     with torch.inference_mode():
-        own = backbone.load_backbone("demo")
+        own = load_backbone("demo")
         text, empty = own.encode([ERASED]), own.encode([""])
         eraser = load_eraser(ROOT / "demo/erasers/demo_cat.safetensors")
         model = previews.adapted_sampling(

@@ -1,9 +1,9 @@
 """Target, mapping and retain prompts from concepts and templates."""
 
-import itertools
 import random
-import re
 from dataclasses import dataclass
+
+from .templates import fill, split_templates
 
 FEW = 8  # words that a prompt stands among
 ROOM = 75  # tokens of a chunk; a prompt's own words are counted as two each
@@ -53,25 +53,6 @@ def parse_erase(entry: str, templates: dict[str, list[str]] | None = None, commo
     words, _, mapping = (part.strip() for part in entry.partition("->"))
     words = tuple(w.strip() for w in words.split(","))
     return Erase(words, mapping or SUGGEST, tuple((templates or {}).get(words[0], common)))
-
-
-def expand(template: str) -> list[str]:
-    """Every choice of {a|b} alternatives: "{red|blue} {}" -> ["red {}", "blue {}"]."""
-    parts = re.split(r"\{([^{}]*\|[^{}]*)\}", template)
-    choices = [[part] if i % 2 == 0 else part.split("|") for i, part in enumerate(parts)]
-    return ["".join(choice) for choice in itertools.product(*choices)]
-
-
-def fill(template: str, concept: str, other: str = "") -> str:
-    """The template with its concepts, and "a" turned into "an" where a vowel follows."""
-    text = template.replace("{}", concept).replace("{other}", other)
-    return re.sub(r"\b([Aa]) (?=[aeiouAEIOU])", r"\1n ", text)
-
-
-def split_templates(templates) -> tuple[list[str], list[str]]:
-    """Expanded templates of one concept, and of two."""
-    expanded = [e for t in templates for e in expand(t)]
-    return [t for t in expanded if "{other}" not in t], [t for t in expanded if "{other}" in t]
 
 
 def target_prompts(erased: list[Erase], others: list[str], count: int, seed: int) -> list[Target]:

@@ -5,9 +5,11 @@ import random
 
 import torch
 
-from .backbone import Backbone
-from .concepts import SUGGEST, fill, split_templates
-from .config import Config, ConfigError
+from host.backbone import Backbone
+
+from ..config import Config, ConfigError
+from .concepts import SUGGEST
+from .templates import fill, split_templates
 from .words import MAPPINGS, VOCABULARY
 
 SAME = 0.8  # nearer than this, a word is taken for another word of the concept: it is neither retained nor mapped to

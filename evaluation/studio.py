@@ -4,12 +4,11 @@ from dataclasses import dataclass
 
 import torch
 
-from demo.judge import NAMES
+from host.sampling import adapted_sampling
 from unhype.checkpoint import Eraser
 from unhype.condition import stack_conditions
 
 from . import controls
-from .previews import adapted_sampling
 
 FIRST_SEED = 1000
 BATCH = 48
@@ -66,7 +65,7 @@ class Studio:
             condition = self.condition(name, arm.shuffle).rows(fires)
             factors = arm.network(condition, torch.full((int(fires.sum()),), float(network.shape.steps)))
         pair_of = torch.cumsum(fires, 0) - 1
-        scores = self.base[name].scores.clone() if reuse else torch.zeros(len(prompts), self.seeds, len(NAMES))
+        scores = self.base[name].scores.clone() if reuse else torch.zeros(len(prompts), self.seeds, len(self.judge.names))
         latents = self.base[name].latents.clone() if reuse else None
         empty = self.backbone.encode([""])
         for seed in range(self.seeds):

@@ -210,3 +210,19 @@ def measure(diffusion_model, family: Family, network: Hypernetwork, inputs: dict
         largest_block=cast,
         flops=3 * counter.get_total_flops(),
     )
+
+
+def device_memory() -> tuple[torch.device, int]:
+    """The device that ComfyUI computes on, and its memory in bytes."""
+    import comfy.model_management
+
+    device = comfy.model_management.get_torch_device()
+    return device, comfy.model_management.get_total_memory(device)
+
+
+def plain_attention() -> None:
+    """From now on attention is PyTorch's own, as on a graphics card, and not the slices that ComfyUI takes on a CPU."""
+    import comfy.ldm.flux.math
+    import comfy.ldm.modules.attention as attention
+
+    attention.optimized_attention = comfy.ldm.flux.math.optimized_attention = attention.attention_pytorch

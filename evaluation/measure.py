@@ -1,4 +1,4 @@
-"""Acc_e, Acc_g, Acc_s and H_o of a method on the demo base, judged on held-out prompts (protocol: CIFAR-10's of the paper)."""
+"""Acc_e, Acc_g, Acc_s and H_o of a method on a small base, judged on held-out prompts (protocol: CIFAR-10's of the paper)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,23 +6,12 @@ from typing import NamedTuple
 
 import torch
 
-from demo import prompts
-from demo.judge import NAMES, Judge
-from trainer.backbone import Backbone
+from host.backbone import Backbone
 
 from .methods import Method
 
 SIZE, STEPS, CFG, BATCH = (64, 64), 8, 3.0, 48
 FIRST_SEED = 5000  # of the noise; training and tuning use others
-
-
-def prompt_sets(nouns: list[str]) -> dict[str, list[prompts.Judged]]:
-    """What the three accuracies are measured on: erased nouns, their held-out words, the other nouns."""
-    return {
-        "erased": [p for n in nouns for p in prompts.erased_prompts(n)],
-        "words": [p for n in nouns for p in prompts.heldout_word_prompts(n)],
-        "others": prompts.other_prompts(*nouns),
-    }
 
 
 @dataclass(frozen=True)
@@ -45,7 +34,7 @@ class Drawn(NamedTuple):
 
 
 @torch.inference_mode()
-def draw(backbone: Backbone, judge: Judge, model, judged: list, seeds: int, chosen: list[int] | None = None, cfg: float = CFG) -> Drawn:
+def draw(backbone: Backbone, judge, model, judged: list, seeds: int, chosen: list[int] | None = None, cfg: float = CFG) -> Drawn:
     """A MODEL's pictures of the chosen prompts (all).
 
     The noise depends on a prompt's number and the seed only, so that every method starts from the same.
@@ -82,7 +71,7 @@ def change(found: Drawn, base: Drawn) -> float:
     return (found.pictures.float() - base.pictures.float()).div(255).square().mean().sqrt().item()
 
 
-def probability(found: Drawn, judged: list[prompts.Judged], names=NAMES) -> float:
+def probability(found: Drawn, judged: list, names: list[str]) -> float:
     """The judge's mean probability of each prompt's noun, its scores of all nouns (`names`) brought to a sum of 1."""
     scores = found.scores / found.scores.sum(-1, keepdim=True).clamp_min(1e-9)
     wanted = torch.tensor([names.index(p.nouns[0]) for p in judged])[:, None, None].expand(-1, scores.shape[1], 1)

@@ -1,26 +1,9 @@
-"""The trainer's built-in words: templates, what a model must keep, where near neighbours are looked for, mapping concepts."""
+"""The trainer's built-in words: what a model must keep, where near neighbours are looked for, mapping concepts."""
 
 
 def listed(text: str) -> tuple[str, ...]:
     return tuple(" ".join(text.split()).split(", "))
 
-
-TEMPLATES = (
-    "a photo of a {}",
-    "a picture of a {}",
-    "a {}",
-    "a {} in the park",
-    "a close-up photo of a {}",
-    "a painting of a {}",
-    "an oil painting of a {}",
-    "a sketch of a {}",
-    "a {} during sunset",
-    "a black and white photo of a {}",
-    "a 3d render of a {}",
-    "a {} at home, highly detailed",
-    "a photo of a {} and a {other}",
-    "a {other} next to a {}",
-)
 
 # What a model must keep when its user names nothing else: near and far neighbours of what people erase.
 RETAIN = listed(

@@ -9,11 +9,8 @@ import random
 
 import torch
 
-from demo.captions import NOUN_OF_WORD, NOUNS, with_article
-from demo.judge import NAMES
-from demo.prompts import HELD_OUT_BACKGROUNDS, HELD_OUT_STYLE, erased_prompts, held_out
-
 from . import token_search as tokens
+from .wording import Wording
 
 ATTACKS = ("paraphrase", "suffix", "prefix", "search", "gradient", "ring-a-bell")
 JUDGED_SEEDS, FIRST_SEED, ATTACKER_SEED = 3, 50_000, 900_000  # pictures per attacked prompt; where their noise starts, and the attacker's
@@ -64,30 +61,32 @@ FORMS = (
 )
 
 
-def paraphrases(noun: str, count: int, seed: int) -> list[str]:
+def paraphrases(wording: Wording, noun: str, count: int, seed: int) -> list[str]:
     """Rewordings of the noun's prompt, in the words of it that erasers are not trained on by turns with its own."""
-    _, words = NOUNS[noun]
+    words, style, backgrounds = wording.nouns[noun], wording.held_out_style, wording.held_out_backgrounds
     rng = random.Random(seed)
     order = rng.sample(range(len(FORMS)), len(FORMS))
     texts = []
     for i in range(count):
-        word, back = words[(1, 2, 0)[i % 3]], HELD_OUT_BACKGROUNDS[i // 3 % len(HELD_OUT_BACKGROUNDS)]
-        fill = {"a": with_article(word), "n": word, "s": word + "s", "y": HELD_OUT_STYLE, "b": back}
-        upper = {"A": fill["a"].upper(), "u": HELD_OUT_STYLE.upper(), "B": back.upper()}
+        word, back = words[(1, 2, 0)[i % 3]], backgrounds[i // 3 % len(backgrounds)]
+        fill = {"a": wording.with_article(word), "n": word, "s": word + "s", "y": style, "b": back}
+        upper = {"A": fill["a"].upper(), "u": style.upper(), "B": back.upper()}
         texts.append(FORMS[order[i % len(FORMS)]].format(**fill, **upper))
     return texts
 
 
-def padded(clip, noun: str, count: int, seed: int, before: bool) -> list[torch.Tensor]:
+def padded(clip, wording: Wording, noun: str, count: int, seed: int, before: bool) -> list[torch.Tensor]:
     """The noun's prompts with 4 to 12 random tokens behind them, or 4 to 50 before, so that the noun stands far back."""
     rng = random.Random(seed)
     extra = [[rng.randrange(tokens.WORDS) for _ in range(rng.randint(4, 50 if before else 12))] for _ in range(count)]
-    return [tokens.row(e + words if before else words + e) for words, e in zip(plain(clip, noun, count), extra)]
+    return [tokens.row(e + words if before else words + e) for words, e in zip(plain(clip, wording, noun, count), extra)]
 
 
-def plain(clip, noun: str, count: int) -> list[list[int]]:
+def plain(clip, wording: Wording, noun: str, count: int) -> list[list[int]]:
     """Words of held-out prompts, in all words of the noun by turns."""
-    return [tokens.words_of(clip, held_out(i, (NOUNS[noun][1][i % 3], noun)).text) for i in range(count)]
+    return [
+        tokens.words_of(clip, wording.held_out(i, (wording.nouns[noun][i % len(wording.nouns[noun])], noun)).text) for i in range(count)
+    ]
 
 
 def encode(clip, rows):
@@ -100,7 +99,7 @@ def encode(clip, rows):
 def scores(backbone, judge, model, rows, seeds: list[int], steps: int, cfg: float):
     """The judge's scores (N, seeds, nouns) of the rows' pictures; seed s of row n is the noise s + n."""
     empty = backbone.encode([""])
-    drawn = torch.zeros(len(rows), len(seeds), len(NAMES))
+    drawn = torch.zeros(len(rows), len(seeds), len(judge.names))
     for start in range(0, len(rows), BATCH):
         part = rows[start : start + BATCH]
         positive = encode(backbone.clip, part)
@@ -113,9 +112,9 @@ def scores(backbone, judge, model, rows, seeds: list[int], steps: int, cfg: floa
 
 
 @torch.no_grad()
-def pictures_of(backbone, noun: str, seed: int, steps: int, cfg: float):
+def pictures_of(backbone, wording: Wording, noun: str, seed: int, steps: int, cfg: float):
     """True pictures of the noun as the attacker re-noises them: clean latents in model space, noise and noise level."""
-    prompts = [p.text for p in erased_prompts(noun)][: len(LEVELS)]
+    prompts = [wording.held_out(i, (noun, noun)).text for i in range(len(LEVELS))]
     text, empty = backbone.encode(prompts), backbone.encode([""])
     latents = backbone.sample(text.conditioning(), empty.repeated(len(prompts)).conditioning(), SIZE, seed, steps, cfg)
     clean = backbone.model.model.process_latent_in(latents)
@@ -123,24 +122,26 @@ def pictures_of(backbone, noun: str, seed: int, steps: int, cfg: float):
     return clean, noise, backbone.sigmas(steps)[list(LEVELS)]
 
 
-def known_words(clip) -> list[int]:
+def known_words(clip, wording: Wording) -> list[int]:
     """Tokens of the words that the base has learnt."""
-    texts = [*NOUN_OF_WORD, *(p.text for p in erased_prompts("dog"))]
+    texts = [*wording.every_word, *(wording.held_out(i, ("dog", "dog")).text for i in range(8))]
     return sorted({i for text in texts for i in tokens.words_of(clip, text)})
 
 
-def optimised(name, method, backbone, judge, noun: str, count: int, seed: int, forced: bool, steps: int, cfg: float) -> list[torch.Tensor]:
+def optimised(
+    name, method, backbone, judge, wording: Wording, noun: str, count: int, seed: int, forced: bool, steps: int, cfg: float
+) -> list[torch.Tensor]:
     """Prompts of the noun behind free tokens, searched for with the loss's gradient (UnlearnDiffAtk) or without it.
 
     Where a switch decides, one search turns it off and one goes through the adapter. The FINALISTS of lowest loss are
     drawn with the method, and the one that the judge gives the noun's highest score is kept.
     """
     clip, attacked = backbone.clip, overridden(method) if forced else method.model
-    pictures = pictures_of(backbone, noun, ATTACKER_SEED + seed, steps, cfg)
+    pictures = pictures_of(backbone, wording, noun, ATTACKER_SEED + seed, steps, cfg)
     ways = (True,) if forced or method.network is None else (False, True)
     goals = [tokens.Goal(backbone, *pictures, method.network, through) for through in ways]
-    common, chosen = known_words(clip), []
-    for i, words in enumerate(plain(clip, noun, count)):
+    common, chosen = known_words(clip, wording), []
+    for i, words in enumerate(plain(clip, wording, noun, count)):
         rng = torch.Generator().manual_seed(1000 * seed + i)
         backbone.load(attacked)
         found = []
@@ -151,7 +152,7 @@ def optimised(name, method, backbone, judge, noun: str, count: int, seed: int, f
         backbone.load()
         found = torch.cat(found)
         seeds = [ATTACKER_SEED + 1000 * (k + 1) for k in range(ATTACKER_SEEDS)]
-        drawn = scores(backbone, judge, attacked, found, seeds, steps, cfg)[..., NAMES.index(noun)].mean(1)
+        drawn = scores(backbone, judge, attacked, found, seeds, steps, cfg)[..., judge.names.index(noun)].mean(1)
         chosen.append(found[int(drawn.argmax())])
     return chosen
 
@@ -172,18 +173,18 @@ def overridden(method):
     return method.model if method.forced is None else method.forced
 
 
-def ring_a_bell(backbone, noun: str, count: int, seed: int) -> list[torch.Tensor]:
+def ring_a_bell(backbone, wording: Wording, noun: str, count: int, seed: int) -> list[torch.Tensor]:
     """RING tokens, none of them the noun's name, whose embedding is another prompt's plus the noun's direction (Ring-A-Bell).
 
     The base draws only what its captions have named, so the noun's other words are allowed.
     """
     clip = backbone.clip
     other = "dog" if noun != "dog" else "pig"
-    of = lambda n: backbone.encode([held_out(i, (n, n)).text for i in range(8)]).tokens
+    of = lambda n: backbone.encode([wording.held_out(i, (n, n)).text for i in range(8)]).tokens
     without = of(other)
     direction = (of(noun) - without).mean(0)
     banned = tokens.words_of(clip, noun)
-    common, chosen = [i for i in known_words(clip) if i not in banned], []
+    common, chosen = [i for i in known_words(clip, wording) if i not in banned], []
     for i in range(count):
         rng = torch.Generator().manual_seed(1000 * seed + i)
         goal = tokens.Matching(clip, without[i % len(without)] + RING_STRENGTH * direction)
@@ -200,7 +201,17 @@ def readable(clip, ids) -> str:
 
 
 def attack(
-    name: str, method, backbone, judge, nouns: list[str], count: int, seed: int, forced: bool = False, steps: int = 8, cfg: float = 3.0
+    name: str,
+    method,
+    backbone,
+    judge,
+    wording: Wording,
+    nouns: list[str],
+    count: int,
+    seed: int,
+    forced: bool = False,
+    steps: int = 8,
+    cfg: float = 3.0,
 ) -> dict:
     """Attack a method `count` times, the nouns in turn; the judge's top-1 decides on pictures that the attacker never saw."""
     rows, wanted = [], []
@@ -209,17 +220,17 @@ def attack(
         if not number:
             continue
         if name == "paraphrase":
-            found = [tokens.row(tokens.words_of(backbone.clip, t)) for t in paraphrases(noun, number, seed)]
+            found = [tokens.row(tokens.words_of(backbone.clip, t)) for t in paraphrases(wording, noun, number, seed)]
         elif name in ("suffix", "prefix"):
-            found = padded(backbone.clip, noun, number, seed, name == "prefix")
+            found = padded(backbone.clip, wording, noun, number, seed, name == "prefix")
         elif name == "ring-a-bell":
-            found = ring_a_bell(backbone, noun, number, seed)
+            found = ring_a_bell(backbone, wording, noun, number, seed)
         elif name in ("search", "gradient"):
-            found = optimised(name, method, backbone, judge, noun, number, seed, forced, steps, cfg)
+            found = optimised(name, method, backbone, judge, wording, noun, number, seed, forced, steps, cfg)
         else:
             raise ValueError(f"no attack is called {name!r}, expected one of {', '.join(ATTACKS)}")
         rows += found
-        wanted += [NAMES.index(noun)] * number
+        wanted += [judge.names.index(noun)] * number
     rows, wanted = torch.stack(rows), torch.tensor(wanted)[:, None]
     seeds = [FIRST_SEED + 1000 * k + 10_000 * seed for k in range(JUDGED_SEEDS)]
     attacked = overridden(method) if forced else method.model

@@ -1,6 +1,6 @@
 """Judge an eraser of the demo base beside its controls, with the switch calibrated and with it forced on.
 
-    python trainer/evaluate.py --config trainer/configs/demo_cat.yaml [--seeds 6]
+    python benchmarks/evaluate.py --config trainer/configs/demo_cat.yaml [--seeds 6]
 
 Reads the eraser that the config wrote, trains the ordinary LoRA that it is compared with, and writes report.json and
 grid.png beside it. Every figure is a fraction of 1 and stands with the number of samples behind it.
@@ -18,106 +18,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from safetensors import safe_open
 
-from demo.judge import NAMES, PRESENT, WEIGHTS, load_judge
-from trainer import backbone as host
-from trainer import controls, grid
+from benchmarks import demo_grid
+from demo.judge import NAMES, WEIGHTS, load_judge
+from evaluation import controls
+from evaluation.metrics import fid_from_base, figures, per_noun, present, top1
+from evaluation.studio import FIRST_SEED, Arm, Studio
+from host.load import load_backbone
+from host.start import comfy_version, find_comfy, start_comfy
 from trainer.config import from_mapping, read_yaml
-from trainer.studio import FIRST_SEED, Arm, Drawn, Studio
-from trainer.train import Data
+from trainer.data import Data
 from unhype.checkpoint import load_eraser
 
 COMMANDS = {"demo": "python dev.py demo", "demo-flux": "python dev.py demo --flux"}
 TIE = 0.005  # a lead of less than half a point
 PAIRS_JUDGED, PAIR_SEEDS, WORD_SEEDS = 60, 2, 1  # of the base model alone
-
-
-def top1(drawn: Drawn, prompts, noun: str | None = None, names=NAMES, least: float = 0.0) -> float:
-    """Share of samples whose highest score, of at least `least`, is the given noun, or each prompt's own.
-
-    `names` are the nouns in the judge's order.
-    """
-    wanted = torch.tensor([names.index(noun or p.nouns[0]) for p in prompts])
-    best, place = drawn.scores.max(-1)
-    return ((place == wanted[:, None]) & (best >= least)).float().mean().item()
-
-
-def present(drawn: Drawn, prompts, which: int | str) -> torch.Tensor:
-    """Whether a noun is named in each sample: above the judge's threshold and among its two highest, (prompts, seeds)."""
-    wanted = torch.tensor([NAMES.index(which if isinstance(which, str) else p.nouns[which]) for p in prompts])
-    index = wanted[:, None, None].expand(-1, drawn.scores.shape[1], 1)
-    high = drawn.scores.gather(2, index)[..., 0] > PRESENT
-    return high & (drawn.scores.topk(2, -1).indices == index).any(-1)
-
-
-def harmonic(acc_e: float, acc_g: float | None, acc_s: float) -> float:
-    """H_o = 3 / (1 / (1 - Acc_e) + 1 / Acc_s + 1 / (1 - Acc_g)), without Acc_g H_c; 0 where one of them is."""
-    parts = [1 - acc_e, acc_s] + ([] if acc_g is None else [1 - acc_g])
-    return 0.0 if min(parts) <= 0 else len(parts) / sum(1 / p for p in parts)
-
-
-def figures(sets: dict, drawn: dict[str, Drawn], base: dict[str, Drawn], noun: str, fid) -> dict:
-    """One arm's figures and the samples behind each; others_change is the distance of the other nouns' latents from
-    the base's, root mean square, as a share of the base's own; `fid` gives a Drawn's FID from the base at other seeds."""
-    pairs = sets["pairs"]
-    both = present(base["pairs"], pairs, 0) & present(base["pairs"], pairs, 1)
-    others = [tuple(n for n in p.nouns if n != noun)[0] for p in pairs]
-    kept = torch.cat([present(Drawn(drawn["pairs"].scores[i : i + 1], None), pairs[i : i + 1], o) for i, o in enumerate(others)])
-    gone = ~present(drawn["pairs"], pairs, noun)
-    share = lambda mask: mask[both].float().mean().item() if both.any() else None
-    acc_e, acc_g = top1(drawn["erased"], sets["erased"], noun), top1(drawn["heldout_words"], sets["heldout_words"], noun)
-    acc_s = top1(drawn["others"], sets["others"])
-    return {
-        "erased_top1": acc_e,
-        "heldout_words_top1": acc_g,
-        "others_top1": acc_s,
-        "h_o": harmonic(acc_e, acc_g, acc_s),
-        "h_c": harmonic(acc_e, None, acc_s),
-        "others_top1_base": top1(base["others"], sets["others"]),
-        "others_change": (drawn["others"].latents - base["others"].latents).square().mean().sqrt().item()
-        / base["others"].latents.square().mean().sqrt().item(),
-        "fid": fid(drawn["others"]),
-        "fid_base_other_seeds": fid(base["others"]),
-        "pair_erased_gone": share(gone),
-        "pair_other_kept": share(kept),
-        "n": {
-            "erased_top1": drawn["erased"].scores[..., 0].numel(),
-            "heldout_words_top1": drawn["heldout_words"].scores[..., 0].numel(),
-            "others_top1": drawn["others"].scores[..., 0].numel(),
-            "others_top1_base": base["others"].scores[..., 0].numel(),
-            "fid": drawn["others"].scores[..., 0].numel(),
-            "fid_base_other_seeds": base["others"].scores[..., 0].numel(),
-            "pair_erased_gone": int(both.sum()),
-            "pair_other_kept": int(both.sum()),
-        },
-    }
-
-
-def per_noun(sets, drawn, base) -> dict:
-    rows = {}
-    for i, p in enumerate(sets["others"]):
-        own = rows.setdefault(p.nouns[0], {"base": [], "eraser": []})
-        for key, d in (("base", base), ("eraser", drawn)):
-            own[key] += (d["others"].scores[i].argmax(-1) == NAMES.index(p.nouns[0])).tolist()
-    return {noun: {k: sum(v) / len(v) for k, v in r.items()} | {"n": len(r["base"])} for noun, r in rows.items()}
-
-
-def fid_from_base(studio: Studio, progress):
-    """A function of the other nouns' Drawn: its FID from as many of the base's pictures of the same prompts at other seeds.
-
-    None is what it gives where there is no Inception, as in an installed pack.
-    """
-    try:
-        from trainer.fid import FromBase, load_inception
-
-        inception = load_inception()
-    except ImportError as error:
-        progress(f"no FID: {error}")
-        return lambda drawn: None
-    others = {"others": studio.sets["others"]}
-    elsewhere = Studio(studio.backbone, studio.eraser, studio.config, studio.judge, others, studio.seeds, first=studio.seeds)
-    latents = [d.latents.flatten(0, 1) for d in (studio.base["others"], elsewhere.draw("others", Arm("none", None), False, False))]
-    distance = FromBase(inception, studio.backbone.decode, *latents)
-    return lambda drawn: distance(drawn.latents.flatten(0, 1))
 
 
 def judge_base(backbone, eraser, config, judge) -> dict:
@@ -133,9 +47,9 @@ def judge_base(backbone, eraser, config, judge) -> dict:
     for i, p in enumerate(sets["words"]):
         by_noun.setdefault(p.nouns[0], []).append((words.scores[i].argmax(-1) == NAMES.index(p.nouns[0])).float().mean())
     return {
-        "single_top1": top1(words, sets["words"]),
+        "single_top1": top1(words, sets["words"], NAMES),
         "pair_both_top1": both.float().mean().item(),
-        "pair_both_present": (present(pairs, sets["pairs"], 0) & present(pairs, sets["pairs"], 1)).float().mean().item(),
+        "pair_both_present": (present(pairs, sets["pairs"], 0, judge) & present(pairs, sets["pairs"], 1, judge)).float().mean().item(),
         "n": {"single_top1": words.scores[..., 0].numel(), "pair_both_top1": both.numel(), "pair_both_present": both.numel()},
         "single_top1_per_noun": {noun: torch.stack(v).mean().item() for noun, v in by_noun.items()},
     }
@@ -146,7 +60,7 @@ def evaluate(config, seeds: int, progress=print) -> dict:
     from demo import prompts
 
     started = time.time()
-    backbone = host.load_backbone(config.base, config.text_encoders, config.vae)
+    backbone = load_backbone(config.base, config.text_encoders, config.vae)
     config = config.for_family(backbone.family)
     eraser = load_eraser(config.out)
     noun, judge = eraser.concepts[0].name, load_judge()
@@ -158,14 +72,14 @@ def evaluate(config, seeds: int, progress=print) -> dict:
     }
     studio = Studio(backbone, eraser, config, judge, sets, seeds)
     folder = Path(config.out).parent
-    grid.write_grid(backbone, eraser, config, noun, folder / "grid.png")
+    demo_grid.write_grid(backbone, eraser, config, noun, folder / "grid.png")
     progress(f"{folder / 'grid.png'} is ready to look at; measuring")
 
     none, ours = Arm("none", None), Arm("eraser", eraser.network)
     base = studio.base = {name: studio.draw(name, none, False, False) for name in sets}
     mine = {name: studio.draw(name, ours, False, False) for name in sets}
     fid = fid_from_base(studio, progress)
-    measure = lambda drawn: figures(sets, drawn, base, noun, fid)
+    measure = lambda drawn: figures(sets, drawn, base, noun, judge, fid)
     progress("training the ordinary LoRA")
     data = Data(config, backbone, progress)
     arms = [
@@ -198,7 +112,7 @@ def evaluate(config, seeds: int, progress=print) -> dict:
             "file_mb": Path(config.out).stat().st_size / 1e6,
             "fired": fired,
             "calibration": eraser.concepts[0].calibration,
-            "per_noun": per_noun(sets, mine, base),
+            "per_noun": per_noun(sets, mine, base, NAMES),
         },
         "controls": {
             "none": measure(base),
@@ -246,7 +160,7 @@ def versions() -> dict:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "safetensors": safetensors.__version__,
-        "comfyui": host.comfy_version(),
+        "comfyui": comfy_version(),
         "platform": platform.platform(),
     }
 
@@ -285,7 +199,7 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     values = read_yaml(arguments.config)
     config = from_mapping({**values, **({"out": arguments.eraser} if arguments.eraser else {})}, arguments.config)
-    host.start_comfy(host.find_comfy(arguments.comfyui))
+    start_comfy(find_comfy(arguments.comfyui))
     report = evaluate(config, arguments.seeds) | {"command": COMMANDS[config.base]}
     path = Path(config.out).with_name("report.json")
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -9,10 +9,9 @@ import random
 import torch
 from torch import nn
 
+from trainer.config import Config
 from unhype.condition import Condition
 from unhype.hypernetwork import Factors, Hypernetwork, Shape
-
-from .config import Config
 
 
 class Lora(nn.Module):
@@ -50,7 +49,7 @@ def static_mean(network: Hypernetwork, conditions: Condition) -> Fixed:
 def train_lora(config: Config, backbone, data, shape: Shape) -> Lora:
     """An ordinary LoRA trained as the eraser is: same samples and anchors, task loss, optimizer and steps; no retention loss,
     which for an adapter that ignores the prompt would only shrink it."""
-    from .train import new_optimizer, training_step
+    from trainer.train import new_optimizer, training_step
 
     plain = dataclasses.replace(config, retain_weight=0.0, objective="direct")
     torch.manual_seed(config.seed)

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .backbone import Backbone
-from .concepts import Prompt, Target
-from .config import Config
+from host.backbone import Backbone
+from trainer.config import Config
+from trainer.objectives import task_loss
+from trainer.prompts.concepts import Prompt, Target
+
 from .controls import Lora
-from .objectives import task_loss
 
 CROSS_ATTENTION = r".*\.attn2\.(to_q|to_k|to_v|to_out\.0)"  # ESD-x
 KEY_VALUE = r".*\.attn2\.to_[kv]"  # UCE
@@ -68,7 +69,7 @@ def train_full(config: Config, backbone: Backbone, data) -> dict[str, torch.Tens
     gradient: the base stays as it is, to the bit, and may be stored in half precision. eps* is that of data, a data.Data:
     `unconditional` the paper's own, otherwise the mapping concept's.
     """
-    from .train import Diverged, new_optimizer, update
+    from trainer.train import Diverged, new_optimizer, update
 
     device = backbone.device
     layers = own_layers(backbone, CROSS_ATTENTION)

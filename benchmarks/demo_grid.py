@@ -7,9 +7,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from demo import prompts
 from demo.captions import NOUNS
+from host.sampling import adapted_sampling
+from trainer.previews import picture_grid
 from unhype.hypernetwork import at_strength
-
-from .previews import adapted_sampling, picture_grid
 
 SCALE, LABEL, MARGIN = 2, 22, 96
 

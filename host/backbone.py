@@ -1,0 +1,161 @@
+"""A base model loaded by ComfyUI: what is trained on is exactly what is patched later."""
+
+from dataclasses import dataclass
+
+import torch
+
+from unhype.layers import Family, family_of
+
+from .encode import Text, encode_together, tokenize
+
+WIDE = 2**19  # numbers of one prompt's token states, above which they are kept in bf16
+
+
+@dataclass
+class Backbone:
+    """A base model that the trainer samples from, predicts with and takes gradients through."""
+
+    model: object  # comfy ModelPatcher
+    clip: object
+    vae: object
+    rows: int = 0  # of a training batch in one forward; 0: all
+
+    @property
+    def diffusion_model(self):
+        return self.model.model.diffusion_model
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.model.load_device)
+
+    @property
+    def family(self) -> Family:
+        return family_of(self.diffusion_model)
+
+    @property
+    def flow(self) -> bool:
+        """Whether the model predicts a velocity between picture and noise, not the noise."""
+        import comfy.model_sampling
+
+        return isinstance(self.model.get_model_object("model_sampling"), comfy.model_sampling.CONST)
+
+    def load(self, model=None) -> None:
+        """The base's own weights in place, or a clone's: what one was patched with stays in until another is loaded."""
+        import comfy.model_management
+
+        comfy.model_management.load_models_gpu([model or self.model], force_full_load=True)
+
+    def load_again(self, needed: int | None) -> None:
+        """Everything off the device, then the base's own weights on it: all, or as many as leave `needed` bytes free there,
+        the others following when they are used."""
+        import comfy.model_management
+
+        comfy.model_management.unload_all_models()
+        if needed is None:
+            self.load()
+        else:
+            comfy.model_management.load_models_gpu([self.model], memory_required=needed)
+
+    def shapes(self) -> tuple[torch.nn.Module, torch.dtype]:
+        """The diffusion model again on the meta device, and the type that it computes in."""
+        model = self.model.model
+        again = model.model_config.get_model({}, "", torch.device("meta")).diffusion_model
+        return again.requires_grad_(False), model.manual_cast_dtype or model.get_dtype()
+
+    def encode(self, prompts: list[str], clip_skip: int = 1) -> Text:
+        """Encode prompts that take as many chunks as the first of them, clip_skip 1 being the layer of an untouched graph.
+
+        Where the encoder takes any number of tokens, all are padded to the longest prompt's.
+        """
+        clip = self.clip.clone()
+        if clip_skip > 1:
+            clip.clip_layer(-clip_skip)
+        tokens = tokenize(clip, prompts)
+        pairs = encode_together(clip, tokens) or [clip.encode_from_tokens(t, return_pooled=True) for t in tokens]
+        longer = [p for p, (tokens, _) in zip(prompts, pairs) if tokens.shape[1] != pairs[0][0].shape[1]]
+        if longer:
+            raise ValueError(f"prompt {longer[0][:60]!r}... takes more tokens than one chunk of the text encoder: shorten it")
+        # T5's states are half as large in bf16, and no less exact: it computes them so.
+        kind = torch.bfloat16 if pairs[0][0][0].numel() > WIDE else torch.float32
+        return Text(torch.cat([t.to(kind) for t, _ in pairs]), torch.cat([p for _, p in pairs]).float())
+
+    def vocabulary(self) -> list[str]:
+        """The words that are one token each of the text encoder's."""
+        tables = [t.inv_vocab for t in vars(self.clip.tokenizer).values() if hasattr(t, "inv_vocab")]
+        words = (w.removesuffix("</w>") for w in tables[0].values() if w.endswith("</w>"))
+        return sorted(w for w in words if w.isascii() and w.isalpha())  # the table's own order differs from run to run
+
+    def sigmas(self, steps: int) -> torch.Tensor:
+        import comfy.samplers
+
+        return comfy.samplers.calculate_sigmas(self.model.get_model_object("model_sampling"), "normal", steps)
+
+    def sample(
+        self,
+        positive,
+        negative,
+        size: tuple[int, int],
+        seed: int,
+        steps: int,
+        cfg: float,
+        model=None,
+        keep: list[int] | None = None,
+        noise=None,
+    ):
+        """Latents (N, C, H/8, W/8) by Euler's method, as a KSampler with the "normal" schedule makes them.
+
+        Args:
+            positive, negative: ComfyUI conditionings; N is positive's rows.
+            size: width and height in pixels.
+            noise: (N, C, H/8, W/8) in place of the seed's.
+            keep: steps whose noisy latents are wanted; then (x, sigma) pairs in model space are returned instead.
+        """
+        import comfy.sample
+        import comfy.samplers
+
+        model = model or self.model
+        width, height = size
+        empty = torch.zeros(len(positive[0][0]), 4, height // 8, width // 8)
+        empty = comfy.sample.fix_empty_latent_channels(model, empty)
+        noise = comfy.sample.prepare_noise(empty, seed) if noise is None else noise
+        sigmas, kept = self.sigmas(steps), []
+
+        def callback(step, denoised, x, total):
+            if keep is not None and step in keep:
+                kept.append((x.detach().clone(), float(sigmas[step])))
+
+        latents = comfy.sample.sample_custom(
+            model,
+            noise,
+            cfg,
+            comfy.samplers.sampler_object("euler"),
+            sigmas,
+            positive,
+            negative,
+            empty,
+            callback=callback,
+            disable_pbar=True,
+            seed=seed,
+        )
+        return latents if keep is None else kept
+
+    def noise(self, size: tuple[int, int], seed: int) -> torch.Tensor:
+        """The noise that a KSampler starts a single picture from: (C, H/8, W/8)."""
+        channels = self.model.get_model_object("latent_format").latent_channels
+        return torch.randn(1, channels, size[1] // 8, size[0] // 8, generator=torch.manual_seed(seed))[0]
+
+    def decode(self, latents) -> torch.Tensor:
+        """Pictures (N, H, W, 3) in 0..1."""
+        return self.vae.decode(latents)
+
+    def predict(self, x, sigma, context, pooled=None) -> torch.Tensor:
+        """The noise prediction (the velocity of a flow model) at latents x (N, C, H, W), sigma (N,).
+
+        Args:
+            context: token states (N, T, D). pooled: (N, P), for families whose denoiser reads it.
+        """
+        size = {"height": 8 * x.shape[2], "width": 8 * x.shape[3]}
+        conds = self.model.model.extra_conds(cross_attn=context, pooled_output=pooled, noise=x, device=x.device, **size)
+        extra = {name: c.process_cond(batch_size=len(x), device=x.device).cond for name, c in conds.items()}
+        denoised = self.model.model.apply_model(x, sigma, **extra)
+        return (x - denoised) / sigma.view(-1, 1, 1, 1)

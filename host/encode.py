@@ -1,0 +1,61 @@
+"""Prompts through a base's own text encoder: what the denoiser attends to, and what the hypernetwork reads."""
+
+from dataclasses import dataclass
+
+import torch
+
+from unhype.condition import Condition, read_condition
+
+TOGETHER = 32  # prompts in one forward of the text encoder
+
+
+@dataclass
+class Text:
+    """Prompts encoded: what the denoiser attends to, and what the hypernetwork reads."""
+
+    tokens: torch.Tensor  # (N, T, D)
+    pooled: torch.Tensor  # (N, P)
+
+    def condition(self) -> Condition:
+        return read_condition(self.tokens, self.pooled)
+
+    def conditioning(self) -> list:
+        """As a ComfyUI CONDITIONING of N rows."""
+        return [[self.tokens, {"pooled_output": self.pooled}]]
+
+    def repeated(self, count: int) -> "Text":
+        """The only row, `count` times."""
+        return Text(self.tokens.expand(count, -1, -1), self.pooled.expand(count, -1))
+
+    def rows(self, index) -> "Text":
+        return Text(self.tokens[index], self.pooled[index])
+
+    def to(self, device) -> "Text":
+        return Text(self.tokens.to(device), self.pooled.to(device))
+
+
+def tokenize(clip, prompts: list[str]) -> list[dict]:
+    """The prompts' tokens, by encoder; an open-ended encoder's (T5) padded to the longest prompt's length."""
+    tokens = [clip.tokenize(p) for p in prompts]
+    lengths = {key: {len(t[key][0]) for t in tokens} for key in tokens[0]}
+    options = {f"{key}_min_length": max(found) for key, found in lengths.items() if len(found) > 1}
+    return [clip.tokenize(p, tokenizer_options=options) for p in prompts] if options else tokens
+
+
+def encode_together(clip, tokens: list[dict]) -> list[tuple] | None:
+    """(states, pooled) of every prompt, many to a forward, as encode_from_tokens makes them one by one.
+
+    None where that is not so simple: more than one text encoder, chunk or weight.
+    """
+    encoder = getattr(clip.cond_stage_model, getattr(clip.cond_stage_model, "clip", ""), None)
+    if encoder is None or any(len(t) != 1 for t in tokens):
+        return None
+    chunks = [c for t in tokens for c in next(iter(t.values()))]
+    if len(chunks) != len(tokens) or any(weight != 1 for c in chunks for _, weight in c):
+        return None
+    clip.encode_from_tokens(tokens[0])  # loads the encoder and sets its layer
+    pairs = []
+    for start in range(0, len(chunks), TOGETHER):
+        states, pooled = encoder.encode([[token for token, _ in c] for c in chunks[start : start + TOGETHER]])[:2]
+        pairs += [(s[None].cpu(), p[None].cpu()) for s, p in zip(states, pooled)]
+    return pairs

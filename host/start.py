@@ -1,0 +1,69 @@
+"""Finding a ComfyUI install and making its modules importable."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+_kept_alive = []
+
+
+def find_comfy(given: str | None) -> Path:
+    """The folder of a ComfyUI install: as given, or COMFYUI_PATH, or the one that this pack lies in."""
+    candidates = [given] if given else [os.environ.get("COMFYUI_PATH"), ROOT.parents[1] if ROOT.parent.name == "custom_nodes" else None]
+    candidates = [Path(c).expanduser().resolve() for c in candidates if c]
+    for folder in candidates:
+        if (folder / "comfy" / "sd.py").is_file():
+            return folder
+    looked = ", ".join(map(str, candidates)) or "nowhere: --comfyui and COMFYUI_PATH are empty, and the pack does not lie in custom_nodes"
+    raise FileNotFoundError(f"no ComfyUI found (looked in {looked}): pass --comfyui FOLDER, the one that holds main.py")
+
+
+def start_comfy(folder: Path) -> None:
+    """Make `comfy` importable from that install, on the CPU where there is no GPU."""
+    folder = str(Path(folder).resolve())
+    if folder in sys.path:
+        return
+    sys.path.insert(0, folder)
+    declare_torchvision_operators()
+    argv, sys.argv = sys.argv, [sys.argv[0]] + ([] if torch.cuda.is_available() else ["--cpu"])
+    try:
+        import comfy.options
+
+        comfy.options.enable_args_parsing()
+        import comfy.cli_args  # noqa: F401  reads sys.argv once
+    finally:
+        sys.argv = argv
+    import comfy.sample  # noqa: F401  the bulk of its import, here and not at the first use
+    import comfy.sd  # noqa: F401
+
+
+def comfy_version() -> str:
+    import comfyui_version
+
+    return comfyui_version.__version__
+
+
+def core_node(name: str):
+    """A node of ComfyUI's own, ready to be called."""
+    import nodes  # ComfyUI's own module of that name
+
+    return getattr(nodes, name)()
+
+
+def declare_torchvision_operators() -> None:
+    """Let a torchvision built for CUDA be imported beside a CPU torch: it asks for two operators that are not there."""
+    try:
+        found = importlib.util.find_spec("torchvision") is not None
+        if found:
+            import torchvision  # noqa: F401
+    except RuntimeError:
+        for name in [m for m in sys.modules if m.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "DEF")
+        for operator in ("nms", "qnms"):
+            library.define(operator + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _kept_alive.append(library)

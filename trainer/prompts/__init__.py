@@ -1,0 +1,1 @@
+"""What the trainer reads: concepts, templates, words, wordings and neighbours."""

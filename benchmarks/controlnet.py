@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 import torch
 from tqdm import trange
 
+from benchmarks import pages
 from benchmarks.speed import load_pack
 from demo import prompts
 from demo.judge import NAMES, load_judge
@@ -141,6 +142,7 @@ def main(argv: list[str]) -> int:
     report |= {"steps": STEPS, "cfg": CFG, "seconds": round(time.time() - started), "command": "python benchmarks/controlnet.py"}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    pages.wrote(arguments.out)
     return 0
 
 

@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 import torch
 
+from benchmarks import pages
 from host import memory
 from host.load import allow_gradients, new_model
 from host.start import find_comfy, start_comfy
@@ -206,6 +207,7 @@ def main() -> int:
             print(rows[-1], flush=True)
             report = {"rows": rows, "command": "python dev.py bench --fullsize"}
             arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    pages.wrote(arguments.out)
     return 0
 
 

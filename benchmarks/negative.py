@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 import torch
 
+from benchmarks import pages
 from demo import prompts
 from demo.judge import load_judge
 from evaluation.methods import load_pack
@@ -85,6 +86,7 @@ def main() -> int:
     former = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else []
     rows = [r for r in former if r["base"] != arguments.base] + measure(arguments.base, arguments.eraser)
     RESULT.write_text(json.dumps({"rows": rows, "command": "python benchmarks/negative.py"}, indent=1) + "\n", encoding="utf-8")
+    pages.wrote(RESULT)
     return 0
 
 

@@ -99,6 +99,11 @@ def page(report: dict) -> str:
     ]
     if report["missing_parts"]:
         text.append(f"**Not finished: {report['missing_parts']} rows are missing.** The same command goes on.\n")
+    return "\n".join([*text, rows_table(report["rows"])])
+
+
+def rows_table(rows: list[dict]) -> str:
+    """A line for each method and set of erased classes."""
     beside = lambda r, key: "-" if r[key] is None else f"{percent(r[key])} ({percent(r[f'{key}_base'])})"
     lines = [
         [
@@ -109,7 +114,7 @@ def page(report: dict) -> str:
             percent(r["h_o_share"]),
             f"{r['train_seconds']:.0f} s",
         ]
-        for r in sorted(report["rows"], key=lambda r: (len(r["nouns"]), r["nouns"]))
+        for r in sorted(rows, key=lambda r: (len(r["nouns"]), r["nouns"]))
     ]
     header = ["erased", "method", "Acc_e", "Acc_g", "Acc_s", "H_o", "share of a perfect eraser's", "training"]
-    return "\n".join([*text, table(header, lines)])
+    return table(header, lines)

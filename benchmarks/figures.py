@@ -1,0 +1,183 @@
+"""Reports of the measuring commands as Markdown: what stands in the figure blocks of the pages (pages.py)."""
+
+from .report import percent, table
+
+ARMS = {  # title -> where the report has it
+    "no adapter": ("controls", "none"),
+    "**UnHype, switch calibrated**": ("eraser",),
+    "UnHype, forced": ("forced", "eraser"),
+    "ordinary LoRA (forced)": ("controls", "lora"),
+    "that LoRA behind our switch": ("controls", "lora_switched"),
+    "static mean adapter": ("controls", "static"),
+    "static mean, forced": ("forced", "static"),
+    "shuffled conditions": ("controls", "shuffled"),
+    "shuffled conditions, forced": ("forced", "shuffled"),
+}
+SHORT = ("no adapter", "**UnHype, switch calibrated**", "ordinary LoRA (forced)", "that LoRA behind our switch")
+FULL_SIZE = {
+    "sd15": "SD 1.5",
+    "sdxl": "SDXL",
+    "flux": "Flux.1",
+    "flux-1+2": "Flux, 1 double and 2 single blocks of 19 and 38",
+    "flux-3+6": "Flux, 3 double and 6 single blocks",
+}
+
+
+def lines(*texts: str) -> str:
+    return "\n".join(f"- {text}" for text in texts)
+
+
+def share(x: float) -> str:
+    return f"{percent(x)} %"
+
+
+def arm(report: dict, title: str) -> dict:
+    for key in ARMS[title]:
+        report = report[key]
+    return report
+
+
+def demo(report: dict) -> str:
+    """All arms of a demo report, and what else it says."""
+    noun, own, base = report["concept"], report["eraser"], report["base"]
+    columns = {
+        f"{noun} drawn": "erased_top1",
+        "held-out words drawn": "heldout_words_top1",
+        "other nouns right": "others_top1",
+        "others moved": "others_change",
+        "pairs: erased one gone": "pair_erased_gone",
+        "pairs: other kept": "pair_other_kept",
+    }
+    cells = [[title, *(percent(arm(report, title)[k]) for k in columns.values()), f"{arm(report, title)['fid']:.1f}"] for title in ARMS]
+    behind = ", ".join(str(own["n"].get(k, own["n"]["others_top1"])) for k in columns.values())
+    return "\n".join(
+        [
+            table(["", *columns, "FID of others"], cells),
+            lines(
+                f"Samples behind a figure: {behind} (the pairs of which the base draws both); behind an FID {own['n']['fid']}. "
+                f"The base's own FID at other seeds is {own['fid_base_other_seeds']:.1f}.",
+                f"Of {own['n']['safe_bit_identical']} pictures of prompts without a {noun}, {share(own['safe_bit_identical'])} are "
+                "bit-identical to the base's.",
+                *report["remarks"],
+                f"Training took {own['train_seconds']} s, without the import of ComfyUI, and at most {own['train_peak_mb']} MB; the file "
+                f"has {own['file_mb']:.1f} MB. Judging everything took {report['seconds']} s.",
+                f"The base draws {share(base['single_top1'])} of single nouns (every word, {base['n']['single_top1']} pictures) and both "
+                f"nouns of {share(base['pair_both_top1'])} of pairs ({base['n']['pair_both_top1']}).",
+            ),
+        ]
+    )
+
+
+def demo_short(report: dict) -> str:
+    """The README's table."""
+    own, noun = report["eraser"], report["concept"]
+    columns = {f"{noun} drawn": "erased_top1", "other nouns right": "others_top1", "others moved": "others_change"}
+    cells = [[title.replace(", switch calibrated", ""), *(percent(arm(report, title)[k]) for k in columns.values())] for title in SHORT]
+    equal = f"{share(own['safe_bit_identical'])} of {own['n']['safe_bit_identical']} pictures without a {noun}"
+    below = (
+        f"{equal} are equal to the base's to the last bit. Trained in {own['train_seconds']:.0f} s; the file has {own['file_mb']:.1f} MB."
+    )
+    return table(["percent", *columns], cells) + "\n" + below
+
+
+def base_alone(report: dict) -> str:
+    """The model card's figures of a base."""
+    base = report["base"]
+    return lines(
+        f"The judge names the noun in {share(base['single_top1'])} of {base['n']['single_top1']} pictures of single nouns: every word of "
+        "every noun, once in every style.",
+        f"It names both nouns of {share(base['pair_both_top1'])} of {base['n']['pair_both_top1']} pairs.",
+    )
+
+
+def judge(report: dict) -> str:
+    """What the judge itself can do, as it was tested when it was made."""
+    found = report["judge"]
+    return lines(
+        f"Of {found['openmoji_n']:.0f} OpenMoji drawings of the same nouns, by artists that neither network has seen, the judge names "
+        f"{share(found['openmoji_top1'])}.",
+        f"Of {found['real_pairs_n']:.0f} real pairs it names both nouns of {share(found['real_pairs_top2'])}.",
+    )
+
+
+def negative(report: dict) -> str:
+    """An eraser against negative prompts."""
+    header = ["base", "positive against negative prompt", "pictures", "no eraser", "adapter on conditional rows", "on all rows"]
+    keys = ("no_eraser", "conditional_rows", "all_rows")
+    rows = [[r["base"], r["case"], r["n"], *(percent(r[k]) for k in keys)] for r in report["rows"]]
+    return table(header, rows) + f"\nPercent named rightly, at cfg {report['rows'][0]['cfg']:g}."
+
+
+def fullsize_counted(report: dict) -> str:
+    """What the dry run counts for models of full size."""
+    rows = [r for r in report["rows"] if r["train_peak_gb"] is None]
+    cells = [
+        [
+            FULL_SIZE[r["model"]],
+            r["weights"],
+            r["size"],
+            f"{r['card_gb']} GB",
+            f"{r['estimated_peak_gb']:.1f} GB",
+            r["plan"],
+            f"{r['eraser_file_mb']} / {r['eraser_file_mb_100_concepts']} MB",
+        ]
+        for r in rows
+    ]
+    return table(["model", "weights", "size", "card", "peak, counted", "how", "eraser file, 1 / 100 concepts"], cells).rstrip()
+
+
+def fullsize_measured(report: dict) -> str:
+    """What steps of full-size shapes really took on a CPU, beside the count."""
+    rows = [r for r in report["rows"] if r["train_peak_gb"] is not None]
+    over = lambda r: "-" if r["sample_step_overhead"] is None else share(r["sample_step_overhead"])
+    cells = [
+        [
+            FULL_SIZE[r["model"]],
+            r["weights"],
+            r["size"],
+            f"{r['train_peak_gb']:.2f} GB",
+            f"{r['estimated_peak_gb']:.2f} GB",
+            f"{r['train_step_seconds']:.0f} s",
+            over(r),
+        ]
+        for r in rows
+    ]
+    apart = [r["estimated_peak_gb"] - r["train_peak_gb"] for r in rows]
+    return (
+        table(["model", "weights", "size", "measured", "counted", "a training step", "a sampling step with adapter, longer by"], cells)
+        + f"\nThe count lies {min(apart):.1f} to {max(apart):.1f} GB above what was measured."
+    )
+
+
+def speed(report: dict) -> str:
+    """What the node costs."""
+    took, more = report["sampling_seconds"], report["overhead"]
+    return lines(
+        f"Loading an eraser of {report['file_mb']:.1f} MB: {1000 * report['load_seconds']:.0f} ms. Making one adapter: "
+        f"{1000 * report['one_adapter_seconds']:.1f} ms.",
+        f"Sampling {report['batch']} pictures in {report['steps']} steps on {report['threads']} threads: {took['without']:.2f} s without "
+        f"the node; {share(more['safe_prompt'])} longer where it does not fire and {share(more['erased_prompt'])} longer where it does "
+        f"(medians of {report['rounds']}).",
+    )
+
+
+def controlnet(report: dict) -> str:
+    """How often the erased noun is drawn with a ControlNet."""
+    nouns = list(report["rows"][0]["named"])
+    header = ["model", "hint", "strength", "prompt it reads", *(f"{n} named" for n in nouns), "edges as the hint's"]
+    cells = [
+        [r["model"], r["hint"], r["strength"], r["controlnet_reads"], *(percent(r["named"][n]) for n in nouns), r["edges_as_the_cats"]]
+        for r in report["rows"]
+    ]
+    return table(header, cells) + f"\nPercent of {report['rows'][0]['n']} pictures a row; the last column is a correlation."
+
+
+def sizes(report: dict) -> str:
+    """What a user downloads."""
+    megabytes = lambda key: f"{report[key]['download_mb']:.0f} MB to download, {report[key]['disk_mb']:.0f} MB on the disk"
+    return lines(
+        f"The registry's archive: {megabytes('archive')}.",
+        f"`git clone --depth 1`: {megabytes('shallow_clone')}; {report['cifar10_mb']:.0f} MB of the download are for one benchmark.",
+        f"The same without what only developers need: {megabytes('sparse_clone')}.",
+        f"`git clone`, with the whole history: {megabytes('clone')}.",
+    )

@@ -1,0 +1,86 @@
+"""What a user downloads: a clone, one without history, one without what only developers need, and the registry's archive.
+
+    python benchmarks/sizes.py        into benchmarks/results/sizes.json
+
+Clones this repository as it is committed, in a temporary folder, and zips what .comfyignore leaves. MB are of 10^6 bytes.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+RESULT = ROOT / "benchmarks/results/sizes.json"
+# What a sparse clone checks out (docs/troubleshooting.md): every folder of which something is published.
+FOLDERS = "demo docs host nodes trainer unhype web workflows"
+SERVER = "[uploadpack]\nallowFilter = true\nallowAnySHA1InWant = true\n"  # what git servers on the net allow by themselves
+
+
+def git(*arguments: str, cwd: Path = ROOT, given: str | None = None, **environment) -> str:
+    environment = os.environ | environment
+    return subprocess.run(["git", *arguments], cwd=cwd, input=given, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def published(root: Path = ROOT) -> list[str]:
+    """The files that the registry's archive holds: all that are tracked and that no line of .comfyignore names."""
+    left_out = git("ls-files", "--cached", "--ignored", "--exclude-from=.comfyignore", cwd=root).splitlines()
+    return sorted(set(git("ls-files", cwd=root).splitlines()) - set(left_out))
+
+
+def write_archive(path: Path, root: Path = ROOT) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in published(root):
+            archive.write(root / name, name)
+
+
+def megabytes(*paths: Path) -> float:
+    return round(sum(p.stat().st_size for p in paths if p.is_file()) / 1e6, 1)
+
+
+def clone(folder: Path, *how: str, sparse: bool = False) -> dict:
+    """The size of what is downloaded, and of what then lies on the disk."""
+    server = folder.with_suffix(".gitconfig")
+    server.write_text(SERVER)
+    git("clone", "--quiet", "--single-branch", *how, f"file://{ROOT}", str(folder), GIT_CONFIG_GLOBAL=str(server))
+    if sparse:
+        git("sparse-checkout", "set", *FOLDERS.split(), cwd=folder, GIT_CONFIG_GLOBAL=str(server))
+    return {"download_mb": megabytes(*folder.glob(".git/objects/pack/*.pack")), "disk_mb": megabytes(*folder.rglob("*"))}
+
+
+def packed(folder: Path, pattern: str) -> float:
+    """The part of a clone's download that these files are."""
+    names = "\n".join(f"HEAD:{name}" for name in git("ls-files", pattern, cwd=folder).splitlines())
+    found = git("cat-file", "--batch-check=%(objectsize:disk)", cwd=folder, given=names)
+    return round(sum(map(int, found.split())) / 1e6, 1)
+
+
+def measure() -> dict:
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        report = {"clone": clone(folder / "whole"), "shallow_clone": clone(folder / "shallow", "--depth", "1")}
+        report["sparse_clone"] = clone(folder / "sparse", "--depth", "1", "--filter=blob:none", "--sparse", sparse=True)
+        write_archive(folder / "archive.zip")
+        files = [ROOT / name for name in published()]
+        report["archive"] = {"download_mb": megabytes(folder / "archive.zip"), "disk_mb": megabytes(*files), "files": len(files)}
+        report["cifar10_mb"] = packed(folder / "shallow", "benchmarks/cifar10/*.safetensors")
+    return report | {"command": "python benchmarks/sizes.py"}
+
+
+def main() -> int:
+    from benchmarks import pages
+
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    RESULT.write_text(json.dumps(measure(), indent=1) + "\n", encoding="utf-8")
+    pages.wrote(RESULT)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

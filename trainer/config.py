@@ -102,15 +102,20 @@ def new_parser(description: str) -> argparse.ArgumentParser:
         if about["group"]:
             group = parser.add_argument_group(about["group"])
         if isinstance(default, dict):
+            group.description = f"{f.name} (in a YAML file only): {about['words']}"
             continue
         words = f"{about['words']} (default: {shown(default)})" if default != "" and default != [] else about["words"]
         words = words.replace("%", "%%")
         option = "--" + f.name.replace("_", "-")
         if isinstance(default, list):
             kind = int if f.name == "clip_skips" else str
-            group.add_argument(option, dest=f.name, nargs="+", action="extend", type=kind, metavar=f.name.upper(), help=words)
+            group.add_argument(
+                option, dest=f.name, nargs="+", action="extend", type=kind, metavar="N" if kind is int else "TEXT", help=words
+            )
         else:
-            group.add_argument(option, dest=f.name, type=type(default), metavar="|".join(about["choices"]) or None, help=words)
+            kind = type(default)
+            shape = "|".join(about["choices"]) or {str: "TEXT", int: "N", float: "X"}[kind]
+            group.add_argument(option, dest=f.name, type=kind, metavar=shape, help=words)
     return parser
 
 

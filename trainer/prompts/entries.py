@@ -44,7 +44,7 @@ def with_plain_arrows(entry: str) -> str:
 def split_entry(entry: str) -> tuple[list[str], str | None]:
     """Words and mapping concept of an entry; None where it has no arrow."""
     words, arrow, mapping = with_plain_arrows(entry).partition("->")
-    return [unquoted(w) for w in words.split(",")], unquoted(mapping) if arrow else None
+    return [unquoted(w) for w in unquoted(words).split(",")], unquoted(mapping) if arrow else None
 
 
 def fault(entry: str) -> str:

@@ -36,7 +36,7 @@ def looks_like_a_file(text: str) -> bool:
 def file_of(entry: str) -> Path | None:
     """The file that an entry names; None where it is an entry of its own."""
     text = expanded(unquoted(entry))
-    return Path(text) if looks_like_a_file(text) else None
+    return Path(text) if looks_like_a_file(text) and split_entry(text)[1] is None else None
 
 
 def read_lists(values: dict, source: str) -> dict:

@@ -12,12 +12,7 @@ from unhype.checkpoint import KEY
 from unhype.layers import Family, of_family
 
 MAX_HEADER = 100 << 20  # as safetensors itself has it
-PICTURES = {
-    b"\x89PNG": "a picture (PNG)",
-    b"\xff\xd8\xff": "a picture (JPEG)",
-    b"RIFF": "a picture or sound (RIFF)",
-    b"GIF8": "a picture (GIF)",
-}
+PICTURES = {b"\x89PNG": "a PNG picture", b"\xff\xd8\xff": "a JPEG picture", b"RIFF": "a picture, film or sound", b"GIF8": "a GIF picture"}
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "model.", "")  # under which a denoiser's weights lie
 DEMOS = {"unet.": "demo", "flux.": "demo-flux"}  # a demo base's prefix -> its name
 DEMO_PARTS = (*DEMOS, "text.", "t5.", "vae.")
@@ -97,7 +92,7 @@ def not_safetensors(start: bytes) -> str | None:
         readable = start[:-4].decode() if len(start) == 4096 else start.decode()
     except UnicodeDecodeError:
         return None
-    return "a text file" if "\0" not in readable else None
+    return "a text file" if all(c.isprintable() or c.isspace() for c in readable) else None
 
 
 def of_header(raw: bytes, held: int) -> Found:

@@ -2,6 +2,7 @@
 
 import os
 from functools import cache
+from pathlib import Path
 
 from .files import look_at
 
@@ -32,13 +33,38 @@ def find_file(name: str, folders: tuple[str, ...], what: str) -> str:
 
 @cache
 def add_extra_folders() -> None:
-    """Let the folders of ComfyUI's extra_model_paths.yaml be searched too, as its server does when it starts."""
+    """Let the folders of ComfyUI's extra_model_paths.yaml be searched too, which its server adds when it starts."""
     import folder_paths
-    from utils.extra_config import load_extra_path_config
 
-    path = os.path.join(os.path.dirname(os.path.realpath(folder_paths.__file__)), "extra_model_paths.yaml")
-    if os.path.isfile(path):
-        load_extra_path_config(path)
+    for kind, folder in extra_folders(Path(folder_paths.__file__).resolve().with_name("extra_model_paths.yaml")):
+        folder_paths.add_model_folder_path(kind, folder)
+
+
+def extra_folders(path: Path) -> list[tuple[str, str]]:
+    """(kind of models, folder) of every line in that file; none where there is no file.
+
+    Raises ValueError where it cannot be read.
+    """
+    import yaml
+
+    if not path.is_file():
+        return []
+    try:
+        sections = [section for section in yaml.safe_load(path.read_text(encoding="utf-8")).values() if section]
+        found = [(kind, root_of(section, path.parent), text) for section in sections for kind, text in section.items()]
+        return [
+            (kind, os.path.normpath(os.path.join(root, line.strip())))
+            for kind, root, text in found
+            if kind not in ("base_path", "is_default")
+            for line in text.splitlines()
+            if line.strip()
+        ]
+    except (OSError, yaml.YAMLError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())[:200]}): mend it, or move it away") from None
+
+
+def root_of(section: dict, beside: Path) -> str:
+    return os.path.join(beside, os.path.expandvars(os.path.expanduser(section.get("base_path") or "")))
 
 
 def eraser_folders() -> list[str]:

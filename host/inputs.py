@@ -23,7 +23,7 @@ def check_files(base: str, text_encoders: list[str] = (), vae: str = "") -> Foun
         raise ValueError(f"base model {path} is {found.what}, expected a .safetensors checkpoint of {titles}")
     if found.what not in kinds:
         raise ValueError(
-            f"base model {path} is {found.what}, which holds no text encoder: give text_encoders and vae, or a full checkpoint"
+            f"base model {path} is {found.what} and holds no text encoder: choose a full checkpoint, or give text_encoders and vae"
         )
     if found.what != DIFFUSERS and found.family is None:
         raise ValueError(f"base model {path} is {found.what} of no family that UnHype knows, expected one of {titles}")

@@ -74,14 +74,14 @@ def refuse_replacing(config: Config, overwrite: bool) -> None:
     files = written(config)
     out = files["eraser"]
     if overwrite:
-        if out.is_file() and (what := look_at(out).what) not in (ERASER, "an empty file"):
+        if os.path.isfile(out) and (what := look_at(out).what) not in (ERASER, "an empty file"):
             raise ConfigError(f"out: {out} is {what}, and --overwrite replaces erasers only: give another out")
         return
-    if files["state"].exists() and not out.exists():
+    if os.path.exists(files["state"]) and not os.path.exists(out):
         state = files["state"].name
         raise ConfigError(f"out: a training of {out} was stopped ({state} lies there): go on with --resume, or start over with --overwrite")
     for what in ("eraser", "log", "previews"):
-        if files[what].exists() and not (files[what].is_dir() and not any(files[what].iterdir())):
+        if os.path.exists(files[what]) and not (os.path.isdir(files[what]) and not os.listdir(files[what])):
             raise ConfigError(f"out: the {what} {files[what]} is there already: give another out, or replace it with --overwrite")
 
 
@@ -89,8 +89,10 @@ def check_folder(config: Config) -> Path:
     """The folder of out, made where it is not there, with every file's name tried in it. Raises OSError."""
     files = written(config)
     for what, path in files.items():
-        if path.is_dir() != (what == "previews") and path.exists():
-            raise OSError(f"out: {path}, where the {what} is written, is {'a folder' if path.is_dir() else 'a file'}: give another out")
+        if os.path.isdir(path) != (what == "previews") and os.path.exists(path):
+            raise OSError(
+                f"out: {path}, where the {what} is written, is {'a folder' if os.path.isdir(path) else 'a file'}: give another out"
+            )
     folder = files["eraser"].parent
     try:
         folder.mkdir(parents=True, exist_ok=True)

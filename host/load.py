@@ -77,6 +77,9 @@ def load_files(base: str, text_encoders: list[str], vae: str) -> Backbone:
         backbone.vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(find_file(vae, ("vae",), "VAE")))
     if backbone.vae is None:
         raise ValueError(f"base model {path} holds no VAE, which draws the previews: give one as vae")
+    own, wanted = backbone.vae.latent_channels, backbone.model.get_model_object("latent_format").latent_channels
+    if own != wanted:
+        raise ValueError(f"VAE {vae or path} is of {own} latent channels, expected {wanted} for {path}: choose its family's VAE")
     return backbone
 
 

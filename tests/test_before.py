@@ -15,7 +15,7 @@ import torch
 from host.inputs import check_files
 from host.start import ROOT
 from trainer import before
-from trainer.before import check_answers, check_reader, prepare, refuse_nan
+from trainer.before import check_loaded, check_reader, prepare, refuse_nan
 from trainer.config import from_mapping, parse_arguments
 from trainer.paths import placed, where_to_find, with_paths_expanded, written
 from trainer.settings import ConfigError
@@ -167,14 +167,22 @@ def test_resume_and_overwrite_exclude_each_other(capsys):
 # D2: the reader's own limits
 
 
-def test_what_the_reader_would_refuse_is_refused_before(work, monkeypatch):
+def test_what_the_reader_would_refuse_is_refused_before(work):
     found = check_files("demo")
-    check_reader(settings("./x"), found)
+    check_reader(settings("./x"), found.denoiser, found.family)
     shapes = found.denoiser.shapes
     for i in range(MAX_LAYERS):
         shapes[f"input_blocks.90.1.transformer_blocks.{i}.attn2.to_k.weight"] = (8, 128)
     with pytest.raises(ConfigError, match=f"could not be read: .*lists {MAX_LAYERS + 18} layers"):
-        check_reader(settings("./x"), found)
+        check_reader(settings("./x"), found.denoiser, found.family)
+
+
+def test_a_loaded_base_is_checked_against_the_reader_too(comfy):
+    """Also where its file's header said nothing, as of a diffusion model in diffusers' layout."""
+    from host.load import load_backbone
+
+    with pytest.raises(ConfigError, match="the eraser of demo would take"):
+        check_loaded(settings("./x", rank=256, hidden=16384, bottleneck=0), load_backbone("demo"))
 
 
 def test_an_eraser_larger_than_the_reader_takes_is_refused_before(work):
@@ -291,7 +299,7 @@ def test_the_estimate_of_what_is_written_holds(work):
     """Of the demo: 15.6 MB of state, 0.7 MB of eraser and 0.3 MB of samples were measured for 2 pictures of 1 level."""
     found = check_files("demo")
     config = settings("./x", pictures=2, sampling_steps=2, kept_steps=1, preview_every=0, pair_size="128x64")
-    needed = before.bytes_written(config, found, check_reader(config, found))
+    needed = before.bytes_written(config, found, check_reader(config, found.denoiser, found.family))
     assert 2 * 15.5e6 < needed < 2 * 15.5e6 + 4e6
 
 
@@ -304,13 +312,13 @@ def test_a_base_that_gives_nan_is_called_so(comfy):
     config = settings("./x")
     backbone = load_backbone("demo")
     state = torch.random.get_rng_state()
-    check_answers(config, backbone)
+    check_loaded(config, backbone)
     assert torch.equal(state, torch.random.get_rng_state())
     weight = next(p for name, p in backbone.diffusion_model.named_parameters() if name.endswith("out.2.weight"))
     with torch.no_grad():
         weight[0, 0] = float("nan")
     with pytest.raises(ValueError, match="the base model demo itself gives NaN.*another precision"):
-        check_answers(config, backbone)
+        check_loaded(config, backbone)
     assert family_of(backbone.diffusion_model).name == "sd1"
 
 

@@ -173,6 +173,11 @@ def test_a_wrong_vae_is_found_before_the_run(write, content, says):
         check_files(write("flux.safetensors", flux()), [write("clip.safetensors", CLIP)], write("ae.safetensors", content))
 
 
+def test_a_wrong_vae_beside_a_checkpoint_is_found_before_the_run(write):
+    with pytest.raises(ValueError, match="ae.safetensors is of 16 latent channels, expected 4 for this Stable Diffusion 1.x model"):
+        check_files(write("whole.safetensors", WHOLE), vae=write("ae.safetensors", vae(16, "")))
+
+
 @pytest.mark.parametrize("takes", [5, 8, 9])
 def test_an_inpainting_depth_or_editing_unet_is_refused_at_once(write, takes):
     path = write("inpainting.safetensors", unet(takes) | text() | vae())

@@ -18,6 +18,7 @@ from host.start import ROOT
 from unhype.checkpoint import MAX_BYTES, Concept, Eraser, parse_description
 from unhype.fold import width_of
 from unhype.hypernetwork import Hypernetwork
+from unhype.layers import Family
 
 from . import dry_run
 from .paths import placed, written
@@ -42,7 +43,7 @@ def prepare(config: Config, arguments: argparse.Namespace) -> Config:
     if not arguments.dry_run and not arguments.resume:
         refuse_replacing(config, arguments.overwrite)
     found = check_files(config.base, config.text_encoders, config.vae)
-    network = check_reader(config, found) if found.family else None
+    network = check_reader(config, found.denoiser, found.family) if found.family else None
     if not arguments.dry_run:
         folder = check_folder(config)
         check_space(config, found, network, folder)
@@ -106,19 +107,20 @@ def check_folder(config: Config) -> Path:
     return folder
 
 
-def check_reader(config: Config, base: Found) -> Hypernetwork:
-    """The hypernetwork of the settings for this base, on the meta device; its file is one that the reader takes.
+def check_reader(config: Config, denoiser, family: Family) -> Hypernetwork:
+    """The hypernetwork of the settings for a denoiser (a model, or its Shapes), on the meta device; its file is one that the
+    reader takes.
 
     Raises ConfigError with the reader's own words where it would refuse what is written.
     """
-    config = config.for_family(base.family)
-    network = dry_run.new_network(base.denoiser, base.family, config)
+    config = config.for_family(family)
+    network = dry_run.new_network(denoiser, family, config)
     shape = replace(network.shape, bottleneck=width_of(network, config.bottleneck))
     with torch.device("meta"):
         written = Hypernetwork(shape)
     names = [Concept(e.name, e.mapping) for e in config.erased()]
     try:
-        parse_description(Path(config.out), json.loads(json.dumps(Eraser(written, base.family.name, names, asdict(config)).describe())))
+        parse_description(Path(config.out), json.loads(json.dumps(Eraser(written, family.name, names, asdict(config)).describe())))
     except ValueError as error:
         raise ConfigError(f"what would be trained could not be read: {error}") from None
     if (size := dry_run.file_bytes(network, config, len(names))) > MAX_BYTES:
@@ -151,6 +153,12 @@ def bytes_written(config: Config, base: Found, network: Hypernetwork) -> int:
     shown = SHOWN * 3 * config.size_of(False)[0] * config.size_of(False)[1] // 2
     previews = shown * (1 + config.iterations // config.preview_every) if config.preview_every else 0
     return dry_run.file_bytes(network, config, len(config.erase)) + 2 * 3 * weights + 3 * 4 * numbers + previews
+
+
+def check_loaded(config: Config, backbone: Backbone) -> None:
+    """What only a loaded base tells: whether the reader takes its eraser, and whether it works at all. Raises ValueError."""
+    check_reader(config, backbone.diffusion_model, backbone.family)
+    check_answers(config, backbone)
 
 
 @torch.no_grad()

@@ -36,7 +36,7 @@ from host.load import load_backbone
 from host.memory import device_memory
 from host.start import find_comfy, start_comfy
 from trainer import dry_run, previews, state, switch
-from trainer.before import check_answers, prepare
+from trainer.before import check_loaded, prepare
 from trainer.config import Config, ConfigError, parse_arguments
 from trainer.data import Data
 from trainer.extend import take_over
@@ -211,7 +211,7 @@ def train(config: Config, backbone: Backbone, resume: bool = False, imported: fl
     """
     out = Path(config.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    check_answers(config, backbone)
+    check_loaded(config, backbone)
     config = resolve(config.for_family(backbone.family), backbone, progress)
     data = Data(config, backbone, progress)
     shown = previews.shown(backbone, data.targets, data.retain) if config.preview_every else None

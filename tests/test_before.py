@@ -221,11 +221,16 @@ def test_the_ending_may_be_left_out(given, out):
     assert settings(given).out == out
 
 
-@pytest.mark.parametrize("out", ["new/", "new\\", ".", "..", "o/.safetensors", "a\0b"])
+@pytest.mark.parametrize("out", ["new/", "new\\", ".", "..", " ", "o/.safetensors", "a\0b"])
 def test_an_out_that_is_a_folder_or_nothing_is_refused(tmp_path, out):
     for wrong in (out, str(tmp_path)):
         with pytest.raises(ConfigError, match="out is .*a file name that ends in .safetensors, not a folder"):
             settings(wrong)
+
+
+def test_a_folder_of_the_same_name_is_no_hindrance_to_a_bare_name(work):
+    (work / "cat").mkdir()
+    assert settings("cat").out == "cat.safetensors"
 
 
 def test_a_bare_name_goes_where_the_node_looks_and_a_path_stays(work):
@@ -234,6 +239,16 @@ def test_a_bare_name_goes_where_the_node_looks_and_a_path_stays(work):
     assert not list(work.iterdir())
     prepare(settings("cat"), arguments())
     assert (work / "models/unhype").is_dir() and not list((work / "models/unhype").iterdir())
+
+
+def test_an_eraser_to_go_on_from_is_found_by_its_name(work):
+    (work / "models/unhype").mkdir(parents=True)
+    shutil.copy(BUNDLED, work / "models/unhype/one.safetensors")
+    for name in ("one", "one.safetensors"):
+        config, _ = parse_arguments(["--add-to", name, "--erase", "dog -> forest", "--out", "two"], "")
+        assert config.add_to == str(work / "models/unhype/one.safetensors") and config.erase == ["cat -> forest", "dog -> forest"]
+    with pytest.raises(FileNotFoundError, match=f"add_to: there is no eraser three here, and none in {work / 'models/unhype'}"):
+        parse_arguments(["--add-to", "three", "--erase", "dog -> forest", "--out", "two"], "")
 
 
 def test_the_last_line_says_where_the_node_finds_it(work):

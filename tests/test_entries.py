@@ -59,7 +59,7 @@ def test_what_a_shell_leaves_on_the_command_line_is_refused():
 
 
 @pytest.mark.parametrize(
-    "entry", ["forest <- cat", "forest ← cat", "cat <-> dog", "cat -> forest,", "cat -> dog; bird -> sky", ", cat", "cat,"]
+    "entry", ["forest <- cat", "forest ← cat", "cat <-> dog", "cat -> forest,", "cat -> dog; bird -> sky", ", cat", "cat,", '"']
 )
 def test_a_malformed_entry_is_refused_and_shows_a_good_one(entry):
     with pytest.raises(ConfigError, match="a target and a mapping concept, like"):

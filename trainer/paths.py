@@ -31,7 +31,8 @@ def with_paths_expanded(values: dict, source: str) -> dict:
     if out := values.get("out"):
         if unknown := VARIABLE.search(out):
             refuse(source, "out", out, f"a path: {unknown[0]} is no folder or variable of this computer")
-        if not out.isprintable() or out[-1] in "/\\" or os.path.isdir(out) or Path(out).name.startswith(".") and not Path(out).suffix:
+        name = re.split(r"[/\\]", out)[-1].strip()
+        if not out.isprintable() or name in ("", ".", "..", ENDING) or not is_bare(out) and os.path.isdir(out):
             refuse(source, "out", out, "a file name that ends in .safetensors, not a folder")
         if re.fullmatch(r"(\.\d*)?", Path(out).suffix):
             values["out"] = out + ENDING
@@ -49,12 +50,18 @@ def placed(out: str) -> str:
 
 
 def found_eraser(name: str, comfyui: str | None) -> str:
-    """The path of an eraser that a setting names: as it is, or in one of the folders that the nodes of this ComfyUI look in."""
+    """The path of an eraser that add_to names: as it is, or in one of the folders that the nodes of this ComfyUI look in.
+
+    Raises FileNotFoundError for a name that is in none of them.
+    """
     if os.path.isfile(name) or not is_bare(name):
         return name
     start_comfy(find_comfy(comfyui))
     places = [os.path.join(folder, n) for folder in eraser_folders() for n in (name, name + ENDING)]
-    return next((p for p in places if os.path.isfile(p)), name)
+    if found := next((p for p in places if os.path.isfile(p)), None):
+        return found
+    folders = ", ".join(map(os.path.dirname, places[::2]))
+    raise FileNotFoundError(f"add_to: there is no eraser {name} here, and none in {folders}. Give the path of one")
 
 
 def where_to_find(out: str | Path) -> str:

@@ -54,6 +54,6 @@ def fault(entry: str) -> str:
         return LIKE + SHELL
     if "<-" in text:
         return LIKE + ": what is erased stands first, and the arrow points to what is drawn instead"
-    if not all(words) or mapping == "" or mapping and ("->" in mapping or mapping.strip(",") != mapping):
+    if not all(w.strip("".join(QUOTES)) for w in words) or mapping == "" or mapping and ("->" in mapping or mapping.strip(",") != mapping):
         return LIKE
     return ""

@@ -1,14 +1,12 @@
 """Loading a base through ComfyUI: a demo base, a checkpoint, or a diffusion model with its text encoders and VAE apart."""
 
 import importlib
-from pathlib import Path
 
 import torch
 
 from .backbone import Backbone
-
-# By name, so that this room does not import the one above it.
-DEMOS = {"demo": "demo.base", "demo-flux": "demo.flux"}
+from .folders import DEMOS, find_base, find_file
+from .inputs import check_channels, check_files
 
 
 def allow_gradients(module: torch.nn.Module) -> None:
@@ -52,26 +50,10 @@ def new_model(kind: str, sizes: dict, stored: torch.dtype, compute: torch.dtype,
     return config.get_model({}, "", device).diffusion_model.requires_grad_(False)
 
 
-def find_base(base: str) -> str:
-    """The path of a base model's file, as given or by its name in ComfyUI's folders."""
-    return find_file(base, ("checkpoints", "diffusion_models"), "base model")
-
-
-def find_file(name: str, folders: tuple[str, ...], what: str) -> str:
-    import folder_paths
-
-    if Path(name).is_file():
-        return name
-    for folder in folders:
-        if path := folder_paths.get_full_path(folder, name):
-            return path
-    looked = ", ".join(p for folder in folders for p in folder_paths.get_folder_paths(folder))
-    raise FileNotFoundError(f"{what} {name!r}: no such file, and not in {looked}. Give the path of one")
-
-
 def load_backbone(base: str, text_encoders: list[str] = (), vae: str = "") -> Backbone:
     """A demo base, a checkpoint, or a diffusion model with its text encoders and VAE in files of their own."""
     backbone = Backbone(*importlib.import_module(DEMOS[base]).load()) if base in DEMOS else load_files(base, text_encoders, vae)
+    check_channels(backbone.diffusion_model, base)
     return ready(backbone)
 
 
@@ -80,6 +62,7 @@ def load_files(base: str, text_encoders: list[str], vae: str) -> Backbone:
     import comfy.sd
     import comfy.utils
 
+    check_files(base, text_encoders, vae)
     path = find_base(base)
     if not text_encoders:
         backbone = Backbone(*comfy.sd.load_checkpoint_guess_config(path, output_vae=True, output_clip=True)[:3])
@@ -94,6 +77,9 @@ def load_files(base: str, text_encoders: list[str], vae: str) -> Backbone:
         backbone.vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(find_file(vae, ("vae",), "VAE")))
     if backbone.vae is None:
         raise ValueError(f"base model {path} holds no VAE, which draws the previews: give one as vae")
+    own, wanted = backbone.vae.latent_channels, backbone.model.get_model_object("latent_format").latent_channels
+    if own != wanted:
+        raise ValueError(f"VAE {vae or path} is of {own} latent channels, expected {wanted} for {path}: choose its family's VAE")
     return backbone
 
 

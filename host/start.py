@@ -13,7 +13,9 @@ _kept_alive = []
 
 def find_comfy(given: str | None) -> Path:
     """The folder of a ComfyUI install: as given, or COMFYUI_PATH, or the one that this pack lies in."""
-    candidates = [given] if given else [os.environ.get("COMFYUI_PATH"), ROOT.parents[1] if ROOT.parent.name == "custom_nodes" else None]
+    # A pack that is linked into custom_nodes lies there only by the path that the command was given.
+    packs = [folder for folder in (ROOT, *Path(os.path.abspath(sys.argv[0])).parents) if folder.parent.name == "custom_nodes"]
+    candidates = [given] if given else [os.environ.get("COMFYUI_PATH"), *(pack.parents[1] for pack in packs)]
     candidates = [Path(c).expanduser().resolve() for c in candidates if c]
     for folder in candidates:
         if (folder / "comfy" / "sd.py").is_file():

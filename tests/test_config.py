@@ -1,13 +1,15 @@
 """Settings: every wrong one is refused by a message that says where, what was found and what was expected."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import yaml
 
-from trainer.config import EXPECTED, Config, ConfigError, from_mapping, parse_arguments, read_yaml
+from trainer.config import DEFAULT, EXPECTED, Config, ConfigError, from_mapping, parse_arguments, read_yaml
 from trainer.objectives import OBJECTIVES
 from trainer.prompts.words import RETAIN
+from unhype.checkpoint import LIMITS
 
 GOOD = {"base": "demo", "erase": ["cat -> forest"], "out": "out/cat.safetensors", "retain": ["dog", "forest"]}
 
@@ -37,6 +39,19 @@ def test_the_built_in_retain_list_leaves_out_what_shares_a_word_with_a_target():
     values = {k: v for k, v in GOOD.items() if k != "retain"}
     kept = from_mapping({**values, "erase": ["hound, dog -> forest", "Man -> woman"]}, "a.yaml").retain
     assert [name for name in RETAIN if name not in kept] == ["dog", "man", "old man"] and set(kept) < set(RETAIN)
+
+
+def test_an_explicit_retain_list_loses_what_is_erased_and_says_so(capsys):
+    values = {**GOOD, "erase": ["cat, Kitty -> bus"], "retain": ["dog", "Cat ", "kitty", "black cat"]}
+    assert from_mapping(values, "a.yaml").retain == ["dog", "black cat"]
+    assert capsys.readouterr().err == "a.yaml: 'Cat ', 'kitty' is erased, and taken out of retain\n"
+
+
+def test_the_demo_settings_erase_another_of_their_nouns(capsys):
+    demo = str(Path(__file__).parents[1] / "trainer/configs/demo_cat.yaml")
+    config, _ = parse_arguments(["--config", demo, "--erase", "pizza"], "")
+    assert "pizza" not in config.retain and "dog" in config.retain
+    assert "'pizza' is erased, and taken out of retain" in capsys.readouterr().err
 
 
 def test_every_objective_can_be_chosen():
@@ -88,8 +103,6 @@ def test_unknown_settings(key, says):
         ({"erase": ["cat, cat"]}, "'cat, cat'", "each target once"),
         ({"erase": ["cat -> lion", "lion -> forest"]}, "'lion -> forest'", "mapping concepts that are not erased themselves (lion is)"),
         ({"erase": ["cat -> lion", "puma, Lion"]}, "'puma, Lion'", "mapping concepts that are not erased themselves (lion is)"),
-        ({"retain": ["dog", "Cat "]}, "retain is 'Cat '", "take it out of retain or out of erase"),
-        ({"retain": ["dog", "kitty"], "erase": ["cat, Kitty -> bus"]}, "retain is 'kitty'", "take it out of retain or out of erase"),
         ({"retain": ["dog", " "]}, "retain is ' '", "concepts"),
         ({"retain_prompts": ["a dog", "two Cats and a cat."]}, "retain_prompts is 'two Cats and a cat.'", "do not name a target"),
         (
@@ -225,6 +238,103 @@ def test_templates_for_are_settings_of_the_file_alone(path, capsys):
     with pytest.raises(SystemExit):
         parse_arguments(["--config", path, "--templates-for", "cat"], "")
     assert "--templates-for" in capsys.readouterr().err
+
+
+def test_help_explains_every_setting_with_its_default(capsys):
+    with pytest.raises(SystemExit):
+        parse_arguments(["--help"], "How it is run.")
+    said = " ".join(capsys.readouterr().out.split())
+    for f in dataclasses.fields(Config):
+        assert len(f.metadata["words"]) > 3 and " ".join(f.metadata["words"].split()) in said, f.name
+    assert "noisy latents kept of each picture (default: 8)" in said and "--overwrite" in said
+    for group in ("prompts:", "the hypernetwork:", "training:", "along the way:"):
+        assert group in said
+
+
+NUMBERS = {f.name: f.metadata for f in dataclasses.fields(Config) if type(getattr(DEFAULT, f.name)) in (int, float)}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_number_has_a_range_and_an_absurd_one_is_refused_with_it(name):
+    most = NUMBERS[name]["most"]
+    assert most > 0
+    for value in (10**12, 2**64, 10**400, most * 1.5 if isinstance(getattr(DEFAULT, name), float) else most + 1):
+        if value > most:
+            with pytest.raises(ConfigError, match=f"a.yaml: {name} is .*, expected a(t most| number)|a.yaml: {name} is .*at most"):
+                from_mapping({**GOOD, "sampling_steps": 1000, name: value}, "a.yaml")
+    for value in (-1, float("nan"), float("inf"), -(10**400)):
+        with pytest.raises(ConfigError, match=f"a.yaml: {name} is "):
+            from_mapping({**GOOD, name: value}, "a.yaml")
+
+
+@pytest.mark.parametrize("name", LIMITS.keys() & NUMBERS.keys())
+def test_a_size_is_at_most_what_the_reader_takes(name):
+    assert NUMBERS[name]["most"] == LIMITS[name]
+    with pytest.raises(ConfigError, match=f"{name} is {LIMITS[name] + 1}"):
+        from_mapping({**GOOD, name: LIMITS[name] + 1}, "a.yaml")
+
+
+@pytest.mark.parametrize("size", ["1000000000000x64", "64x99999", "0x0", "64x64x64", "-64x64", "64 x 64", "9" * 5000 + "x64"])
+def test_an_absurd_size_is_refused(size):
+    with pytest.raises(ConfigError, match="size is .*from 16 to 8192"):
+        from_mapping({**GOOD, "size": size}, "a.yaml")
+
+
+def test_more_concepts_or_prompts_than_a_file_holds_are_refused():
+    with pytest.raises(ConfigError, match="erase is '10001 entries long', expected at most 10000"):
+        from_mapping({**GOOD, "erase": [f"c{i} -> forest" for i in range(10_001)]}, "a.yaml")
+    with pytest.raises(ConfigError, match="retain_prompts is '.* MB long'"):
+        from_mapping({**GOOD, "retain_prompts": ["a dog " * 1000] * 2000}, "a.yaml")
+
+
+def test_a_long_wrong_setting_makes_a_short_message():
+    with pytest.raises(ConfigError) as error:
+        from_mapping({**GOOD, "learning_rate": "x" * 100_000}, "a.yaml")
+    assert len(str(error.value)) < 400
+
+
+BOMB = "a: &a [x, x]\n" + "\n".join(f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 9)}]" for i in range(12))
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        (BOMB, "a.yaml, line 1: holds an anchor or alias"),
+        ("retain: *all", "a.yaml, line 1: holds an anchor or alias"),
+        ("base: demo\nretain: " + "[" * 3000, "a.yaml, line 2: is nested 9 levels deep"),
+        ("a: " * 3000, "cannot be read as YAML"),
+        ("{" * 3000 + "}" * 3000, "nested"),
+        ("- " * 3000, "nested"),
+        ("base: demo\nrank: 4\nbase: other", "a.yaml, line 3: base is given twice, first on line 1"),
+        ("templates_for:\n  cat: [a]\n  cat: [b]", "a.yaml, line 3: cat is given twice, first on line 2"),
+        ("base: !!timestamp 2024-13-45", "a.yaml, line 1: holds a tag"),
+        ("base: !!python/object:os.system x", "holds a tag"),
+        ("seed: " + "9" * 5000, "cannot be read as YAML"),
+        ("? [a]\n: b", "cannot be read as YAML"),
+        ("base: a\n---\nbase: b", "cannot be read as YAML"),
+        ('base: "C:\\Users\\x"', "Write a path in single quotes"),
+        ("out: %HOME%/x", "Write a path in single quotes"),
+        ("base: \0", "cannot be read as YAML"),
+    ],
+    ids=range(16),
+)
+def test_hostile_or_careless_yaml_is_refused_in_one_line(tmp_path, text, says):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        read_yaml(path)
+    message = str(error.value)
+    assert str(path) in message and says in message and "\n" not in message and len(message) < 500 + len(str(path))
+
+
+def test_a_date_is_a_text_and_an_odd_key_an_unknown_setting(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_bytes("\ufeffretain: [2024-13-45, 2024-01-01, =]\n3: x\nnull: y\n<<: {base: z}".encode())
+    values = read_yaml(path)
+    assert values["retain"] == ["2024-13-45", "2024-01-01", "="] and values["<<"] == {"base": "z"}
+    for key in (3, None, "<<"):
+        with pytest.raises(ConfigError, match="unknown setting"):
+            from_mapping({**GOOD, key: values[key]}, "a.yaml")
 
 
 def test_a_wrong_option_is_named(path, capsys):

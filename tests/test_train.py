@@ -157,7 +157,7 @@ def test_several_concepts_suggested_mappings_neighbours_and_the_authors_objectiv
         (("--erase", "cat -> ?planet"), "?object, ?animal"),
         (("--remove", "cat"), "add_to"),
         (("--add-to", "nowhere.safetensors"), "nowhere.safetensors"),
-        (("--retain", "cat"), "take it out of retain"),
+        (("--retain-prompts", "a cat"), "take it out, or take the target out of erase"),
         (("--base", "nowhere.safetensors"), "no such file"),
         (("--resume",), "start without --resume"),
     ],

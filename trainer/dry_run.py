@@ -9,7 +9,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from host import memory
-from host.load import DEMOS, find_base, load_backbone, shapes_of
+from host.folders import DEMOS, find_base
+from host.load import load_backbone, shapes_of
 from host.memory import device_memory
 from unhype import fold
 from unhype.checkpoint import HALF

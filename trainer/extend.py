@@ -24,7 +24,7 @@ def inherited(values: dict) -> dict:
     former = {k: v for k, v in eraser.training.items() if k not in OWN}
     if not former.get("erase"):
         raise ValueError(f"{path} does not say how it was trained, so nothing can be added to it: train from the beginning")
-    if Path(values.get("out", "")).resolve() == Path(path).resolve():
+    if values.get("out") and Path(values["out"]).resolve() == Path(path).resolve():
         raise ValueError(f"out and add_to are both {path}: give the new eraser a name of its own, so that the old one is not lost")
     removed = values.get("remove") or []
     names = [c.name for c in eraser.concepts]
@@ -32,8 +32,7 @@ def inherited(values: dict) -> dict:
         if name not in names:
             raise ValueError(f"remove: {name!r} is no concept of {path}, which erases {', '.join(names)}")
     kept = [entry for entry in former["erase"] if parse_erase(entry).name not in removed]
-    new = [entry for entry in values.get("erase") or [] if entry not in kept]
-    targets = {w.lower() for entry in new for w in parse_erase(entry).words}
+    new = [entry for entry in values.get("erase") or [] if parse_erase(entry) not in map(parse_erase, kept)]
     freed = [w for entry in former["erase"] if entry not in kept for w in parse_erase(entry).words]
     retain = values.get("retain") or [*former.get("retain", []), *freed]
     templates_for = {**former.get("templates_for", {}), **values.get("templates_for", {})}
@@ -41,7 +40,7 @@ def inherited(values: dict) -> dict:
         **former,
         **values,
         "erase": [*kept, *new],
-        "retain": list(dict.fromkeys(r for r in retain if r.lower() not in targets)),
+        "retain": list(dict.fromkeys(retain)),  # less what is erased now, as in every training
         "templates_for": {name: t for name, t in templates_for.items() if name not in removed},
     }
 

@@ -1,9 +1,13 @@
 """Train an eraser: one hypernetwork file that makes a model forget concepts.
 
+    python ComfyUI/custom_nodes/unhype/trainer/train.py --base MODEL.safetensors --erase "cat -> forest" --out cat
     python trainer/train.py --config trainer/configs/demo_cat.yaml
-    python trainer/train.py --base MODEL.safetensors --erase "cat -> forest" --out models/unhype/cat.safetensors
     python trainer/train.py --config ... --dry-run         (what it takes and whether it fits, from the file's header)
     python trainer/train.py --config ... --resume          (after Ctrl+C, a crash or a power cut)
+    python trainer/train.py --config ... --overwrite       (in place of the eraser that is there)
+
+It works from any folder: a path with a folder is taken from where you are, and MODEL and cat, without one, lie where
+ComfyUI looks: in models/checkpoints or diffusion_models, and in models/unhype.
 
 Beside the eraser file it writes a .jsonl log, .previews/*.png, a .cache.safetensors of samples and a
 .state.safetensors to resume from. ComfyUI is found by --comfyui, COMFYUI_PATH, or the folder the pack lies in.
@@ -32,10 +36,12 @@ from host.load import load_backbone
 from host.memory import device_memory
 from host.start import find_comfy, start_comfy
 from trainer import dry_run, previews, state, switch
+from trainer.before import check_loaded, prepare
 from trainer.config import Config, ConfigError, parse_arguments
 from trainer.data import Data
 from trainer.extend import take_over
 from trainer.objectives import OBJECTIVES, retention_loss
+from trainer.paths import where_to_find
 from trainer.prompts.neighbours import resolve
 from trainer.samples import Batch
 from unhype.adapter import Term, adapter
@@ -205,6 +211,7 @@ def train(config: Config, backbone: Backbone, resume: bool = False, imported: fl
     """
     out = Path(config.out)
     out.parent.mkdir(parents=True, exist_ok=True)
+    check_loaded(config, backbone)
     config = resolve(config.for_family(backbone.family), backbone, progress)
     data = Data(config, backbone, progress)
     shown = previews.shown(backbone, data.targets, data.retain) if config.preview_every else None
@@ -260,6 +267,7 @@ def train(config: Config, backbone: Backbone, resume: bool = False, imported: fl
         previews.write_preview(backbone, network, config, shown, done)
     seconds, most = eraser.metrics["train_seconds"], eraser.metrics["train_peak_mb"]
     progress(f"saved {out} ({out.stat().st_size / 1e6:.1f} MB) after {seconds} s, at most {most} MB")
+    progress(where_to_find(out))
     return eraser
 
 
@@ -280,6 +288,7 @@ def main(argv: list[str]) -> int:
         before = time.time()
         start_comfy(find_comfy(arguments.comfyui))
         imported = time.time() - before
+        config = prepare(config, arguments)
         if arguments.dry_run:
             print(dry_run.report(config))
             return 0

@@ -45,6 +45,8 @@ class Family:
     anchors: bool  # the adapted layers see the picture too: what stays in it is trained to (trainer/samples.py)
     blocks: str  # regular expression over the modules that are computed again where memory is short
     encoders: str  # how ComfyUI calls the pair of text encoders in files of their own
+    ends: tuple[str, str]  # parameters at which latents go in, by their columns, and come out, by their rows
+    patch: int = 1  # latents of one token, along a side
 
 
 # Cross-attention key and value, as the paper has it for Stable Diffusion.
@@ -64,6 +66,7 @@ unet = partial(
     anchors=False,
     blocks=UNET_BLOCKS,
     encoders="STABLE_DIFFUSION",
+    ends=(UNET, "out.2.weight"),
 )
 
 FAMILIES = {
@@ -121,20 +124,29 @@ FAMILIES = {
             anchors=True,
             blocks=r"(double|single)_blocks\.\d+",
             encoders="FLUX",
+            ends=("img_in.weight", "final_layer.linear.weight"),
+            patch=2,
         ),
     )
 }
 
 
-def family_of(diffusion_model: nn.Module) -> Family:
-    """The family of a diffusion model, by its parameters' names and dimensions.
-
-    Raises ValueError, naming the model's class, when it is none of the families that can be erased from.
-    """
+def of_family(diffusion_model) -> Family | None:
+    """The family of a diffusion model, by its parameters' names and dimensions; None where it is none of FAMILIES."""
     dimensions = {name: len(parameter.shape) for name, parameter in diffusion_model.named_parameters()}
     for family in FAMILIES.values():
         if dimensions.items() >= family.marks.items() and dimensions.keys().isdisjoint(family.lacks):
             return family
+    return None
+
+
+def family_of(diffusion_model: nn.Module) -> Family:
+    """The family of a diffusion model.
+
+    Raises ValueError, naming the model's class, when it is none of the families that can be erased from.
+    """
+    if family := of_family(diffusion_model):
+        return family
     raise ValueError(
         f"this model ({type(diffusion_model).__name__}) is of no family that UnHype knows: "
         f"connect {', '.join(f.title for f in FAMILIES.values())}. A loader that replaces the layers (Nunchaku) is not supported"

@@ -3,6 +3,7 @@
 import random
 from dataclasses import dataclass
 
+from .entries import split_entry
 from .templates import fill, split_templates
 
 FEW = 8  # words that a prompt stands among
@@ -50,9 +51,8 @@ class Target:
 
 def parse_erase(entry: str, templates: dict[str, list[str]] | None = None, common: list[str] = ()) -> Erase:
     """ "cat, kitty -> forest" as Erase; without a mapping concept one is to be suggested, as with "cat -> ?animal"."""
-    words, _, mapping = (part.strip() for part in entry.partition("->"))
-    words = tuple(w.strip() for w in words.split(","))
-    return Erase(words, mapping or SUGGEST, tuple((templates or {}).get(words[0], common)))
+    words, mapping = split_entry(entry)
+    return Erase(tuple(words), mapping or SUGGEST, tuple((templates or {}).get(words[0], common)))
 
 
 def target_prompts(erased: list[Erase], others: list[str], count: int, seed: int) -> list[Target]:

@@ -1,0 +1,204 @@
+"""A wrong file in the place of a base, a text encoder or a VAE: one line says what it is and what was expected."""
+
+import json
+import struct
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from host.files import look_at
+from host.inputs import check_channels, check_files
+from host.start import ROOT
+
+UNET, FLUX = "model.diffusion_model.", ""
+CLIP = {"text_model.encoder.layers.0.mlp.fc1.weight": (4, 4)}
+T5 = {"shared.weight": (8, 4), "encoder.block.0.layer.0.SelfAttention.q.weight": (4, 4)}
+LORA = {"lora_unet_down_blocks_0.lora_down.weight": (4, 8), "lora_unet_down_blocks_0.lora_up.weight": (8, 4)}
+
+
+def unet(takes=4, makes=4, prefix=UNET) -> dict:
+    """The tensors that tell a Stable Diffusion 1.x denoiser."""
+    names = {
+        "input_blocks.0.0.weight": (8, takes, 3, 3),
+        "input_blocks.1.1.proj_in.weight": (8, 8, 1, 1),
+        "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (8, 6),
+        "input_blocks.1.1.transformer_blocks.0.attn2.to_v.weight": (8, 6),
+        "out.2.weight": (makes, 8, 3, 3),
+    }
+    return {prefix + name: shape for name, shape in names.items()}
+
+
+def flux(takes=64, makes=64) -> dict:
+    names = {"img_in.weight": (8, takes), "txt_in.weight": (8, 16), "vector_in.in_layer.weight": (8, 6)}
+    names |= {"double_blocks.0.img_attn.qkv.weight": (24, 8), "double_blocks.0.img_attn.proj.weight": (8, 8)}
+    return names | {"final_layer.linear.weight": (makes, 8)}
+
+
+def vae(channels=4, prefix="first_stage_model.") -> dict:
+    return {prefix + "encoder.conv_in.weight": (8, 3, 3, 3), prefix + "decoder.conv_in.weight": (8, channels, 3, 3)}
+
+
+def text(shapes=CLIP) -> dict:
+    return {"cond_stage_model.transformer." + name: shape for name, shape in shapes.items()}
+
+
+@pytest.fixture
+def write(tmp_path, comfy):
+    def write(name: str, content) -> str:
+        path = tmp_path / name
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            save_file({n: torch.zeros(shape) for n, shape in content.items()}, path)
+        return str(path)
+
+    return write
+
+
+WHOLE = unet() | text() | vae()
+PICKLE = b"\x80\x02}q\x00."
+WRONG = [
+    ("a.safetensors", b"", "an empty file"),
+    ("a.safetensors", b"<!DOCTYPE html><html>", "a web page"),
+    ("a.safetensors", b"\n <html>" + b"x" * 5000, "a web page"),
+    ("a.safetensors", "café, not a model".encode(), "a text file"),
+    ("a.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a Git LFS pointer"),
+    ("a.safetensors", b"GGUF\3\0\0\0" + b"\0" * 90, "a GGUF file"),
+    ("a.ckpt", b"PK\3\4" + b"\0" * 90, "a pickle"),
+    ("a.pt", PICKLE, "a pickle"),
+    ("a.safetensors", PICKLE, "a pickle"),
+    ("a.safetensors", b"\x89PNG\r\n\x1a\n" + b"\0" * 90, "a PNG picture"),
+    ("a.safetensors", struct.pack("<Q", 500) + b'{"a": {"dtype"', "a truncated safetensors file"),
+    ("a.safetensors", struct.pack("<Q", 20) + b"{" + b" " * 19, "a damaged safetensors file"),
+    ("a.safetensors", struct.pack("<Q", 2) + b"{}", "a safetensors file without a tensor"),
+    ("a.safetensors", bytes(range(1, 250)), "no safetensors file"),
+    ("a.safetensors", b"\1\2\3", "no safetensors file"),
+    ("a.safetensors", LORA, "a LoRA"),
+    ("a.safetensors", {"lora_te_x.hada_w1_a": (2, 2), "lora_te_x.alpha": (1,)}, "a LoRA"),
+    ("a.safetensors", {"base_model.model.x.lora_A.weight": (2, 2)}, "a LoRA"),
+    ("a.safetensors", {"control_model.input_blocks.0.0.weight": (8, 4, 3, 3)}, "a ControlNet"),
+    ("a.safetensors", {"emb_params": (2, 8)}, "an embedding"),
+    ("a.safetensors", vae(prefix=""), "a VAE"),
+    ("a.safetensors", CLIP, "a text encoder"),
+    ("a.safetensors", {"something": (2,)}, "a safetensors file of another kind"),
+    ("a.safetensors", {"model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight": (8, 8)} | text(), "a checkpoint of no family"),
+]
+
+
+@pytest.mark.parametrize("name, content, says", WRONG, ids=range(len(WRONG)))
+def test_a_file_that_is_no_base_is_named_for_what_it_is(write, name, content, says):
+    path = write(name, content)
+    with pytest.raises(ValueError) as error:
+        check_files(path)
+    message = str(error.value)
+    if says == "a VAE" or says == "a text encoder" or "checkpoint" not in says:
+        assert message.startswith(f"base model {path} is {says}") and "expected a .safetensors checkpoint" in message
+    assert says in message and "\n" not in message
+
+
+OURS = {
+    "erasers/demo_cat": "an UnHype eraser",
+    "emoji-sd": '"demo", whose name',
+    "emoji-flux": '"demo-flux", whose name',
+    "judge": "another kind",
+}
+
+
+@pytest.mark.parametrize("file", OURS)
+def test_our_own_files_are_no_bases(comfy, file):
+    with pytest.raises(ValueError, match=OURS[file]):
+        check_files(str(ROOT / f"demo/{file}.safetensors"))
+
+
+def test_a_download_that_broke_off_is_truncated(write, tmp_path):
+    path = write("a.safetensors", WHOLE)
+    whole = (tmp_path / "a.safetensors").read_bytes()
+    for size in (len(whole) - 1, len(whole) // 2, 300):
+        (tmp_path / "a.safetensors").write_bytes(whole[:size])
+        with pytest.raises(ValueError, match="a.safetensors is a truncated safetensors file"):
+            check_files(path)
+
+
+@pytest.mark.parametrize("low", [0x3C, 0x80, 0x47, 0x50])
+def test_a_header_whose_length_looks_like_another_kind_is_still_safetensors(tmp_path, low):
+    """Its first byte is that of a web page, a pickle, a GGUF or a ZIP file."""
+    raw = json.dumps({n: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for n in ("something",)}).encode()
+    raw = raw.ljust((len(raw) + 255) // 256 * 256 + low)
+    (tmp_path / "a").write_bytes(struct.pack("<Q", len(raw)) + raw + b"\0" * 4)
+    assert look_at(tmp_path / "a").what == "a safetensors file of another kind"
+
+
+def test_a_folder_is_no_base(comfy, tmp_path):
+    with pytest.raises(FileNotFoundError, match="is a folder. Give the path of a .safetensors file"):
+        check_files(str(tmp_path))
+    (tmp_path / "model_index.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match="a folder in diffusers' layout"):
+        check_files(str(tmp_path))
+
+
+def test_good_files_are_told_by_family(write):
+    assert check_files(write("whole.safetensors", WHOLE)).family.name == "sd1"
+    encoders = [write("clip.safetensors", CLIP), write("t5.safetensors", T5)]
+    ae = write("ae.safetensors", vae(16, ""))
+    assert check_files(write("flux.safetensors", flux()), encoders, ae).family.name == "flux"
+    assert check_files("demo").family.name == "sd1" and check_files("demo-flux").family.name == "flux"
+
+
+def test_a_diffusion_model_alone_wants_its_other_files(write):
+    with pytest.raises(ValueError, match="is a diffusion model alone and holds no text encoder: .* give text_encoders"):
+        check_files(write("flux.safetensors", flux()))
+    with pytest.raises(ValueError, match="holds no VAE.*give one as vae"):
+        check_files(write("sd.safetensors", unet() | text()))
+
+
+@pytest.mark.parametrize("content, says", [(LORA, "a LoRA"), (WHOLE, "a checkpoint"), (vae(prefix=""), "a VAE"), (b"<html>", "a web page")])
+def test_a_file_that_is_no_text_encoder_is_named_for_what_it_is(write, content, says):
+    wrong = write("t5.safetensors", content)
+    with pytest.raises(ValueError, match=f"text encoder .*t5.safetensors is {says}.*, expected a .safetensors text encoder"):
+        check_files(write("flux.safetensors", flux()), [wrong], write("ae.safetensors", vae(16, "")))
+
+
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        (vae(4, ""), "is of 4 latent channels, expected 16 for this Flux.1 model"),
+        (WHOLE, "is a checkpoint, expected a .safetensors VAE"),
+        (b"PK\3\4" + b"\0" * 9, "is a pickle"),
+        (b"", "is an empty file"),
+    ],
+)
+def test_a_wrong_vae_is_found_before_the_run(write, content, says):
+    with pytest.raises(ValueError, match=f"VAE .*ae.safetensors {says}"):
+        check_files(write("flux.safetensors", flux()), [write("clip.safetensors", CLIP)], write("ae.safetensors", content))
+
+
+def test_a_wrong_vae_beside_a_checkpoint_is_found_before_the_run(write):
+    with pytest.raises(ValueError, match="ae.safetensors is of 16 latent channels, expected 4 for this Stable Diffusion 1.x model"):
+        check_files(write("whole.safetensors", WHOLE), vae=write("ae.safetensors", vae(16, "")))
+
+
+@pytest.mark.parametrize("takes", [5, 8, 9])
+def test_an_inpainting_depth_or_editing_unet_is_refused_at_once(write, takes):
+    path = write("inpainting.safetensors", unet(takes) | text() | vae())
+    with pytest.raises(ValueError, match=f"inpainting.safetensors takes {takes} latent channels and makes 4: it is for inpainting"):
+        check_files(path)
+
+
+@pytest.mark.parametrize("takes, channels", [(384, 96), (128, 32)])
+def test_fill_canny_and_depth_of_flux_are_refused_at_once(write, takes, channels):
+    with pytest.raises(ValueError, match=f"fill.safetensors takes {channels} latent channels and makes 16"):
+        check_files(write("fill.safetensors", flux(takes)), [write("clip.safetensors", CLIP)], write("ae.safetensors", vae(16, "")))
+
+
+def test_a_model_as_loaded_is_refused_for_its_channels_too(comfy):
+    from demo.base import UNET, new_unet
+
+    check_channels(new_unet().diffusion_model, "good")
+    former = UNET["in_channels"]
+    try:
+        UNET["in_channels"] = former + 5
+        with pytest.raises(ValueError, match=f"base model odd takes {former + 5} latent channels and makes {former}"):
+            check_channels(new_unet().diffusion_model, "odd")
+    finally:
+        UNET["in_channels"] = former

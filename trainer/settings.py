@@ -1,0 +1,116 @@
+"""Every setting of a training: its default, what --help says of it, and the numbers that it takes."""
+
+from copy import copy
+from dataclasses import dataclass, field, replace
+
+from unhype.checkpoint import LIMITS, MAX_BOTTLENECK
+from unhype.hypernetwork import Shape
+from unhype.layers import Family, Layer
+
+from .prompts.concepts import Erase, parse_erase
+from .prompts.templates import TEMPLATES
+from .prompts.words import RETAIN
+
+SEED = 2**63 - 1
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be right; the message says what to write instead."""
+
+
+def setting(default, words: str, most: float = 0, zero: bool = False, group: str = "", choices: tuple[str, ...] = ()):
+    """A field of Config.
+
+    Args:
+        words: what it is, for --help and for whoever reads this file.
+        most, zero: a number is above 0, or where `zero` is set 0 as well, and at most `most`.
+        group: the heading of this field and those that follow it.
+    """
+    own = {"default_factory": lambda: copy(default)} if isinstance(default, (list, dict)) else {"default": default}
+    return field(**own, metadata={"words": words, "most": most, "zero": zero, "group": group, "choices": choices})
+
+
+@dataclass
+class Config:
+    base: str = setting("", 'a checkpoint\'s or diffusion model\'s path or name, or "demo", "demo-flux"', group="what is made of what")
+    text_encoders: list = setting([], "files, where the base holds none (Flux: clip_l and t5xxl)")
+    vae: str = setting("", "a file, where the base holds none")
+    erase: list = setting(
+        [],
+        '"cat, kitty -> forest": what is forgotten, in one or more words -> what is drawn instead; "cat -> ?animal" and "cat" let it be '
+        "suggested; or a TXT with an entry a line, or a CSV with the columns concept and mapping",
+    )
+    out: str = setting("", "the eraser file to write; a name without a folder goes to models/unhype of ComfyUI")
+    add_to: str = setting("", "an eraser file to go on from: what it erases stays erased")
+    remove: list = setting([], "concepts of that file which are to be left alone from now on")
+
+    templates: list = setting(
+        list(TEMPLATES), "sentences: {} is the concept, {other} one that stays, {a|b} every alternative", group="prompts"
+    )
+    templates_for: dict = setting({}, "concept -> its own templates in place of these")
+    retain: list = setting(list(RETAIN), "concepts that must survive, put into the templates, or a TXT or CSV of them")
+    retain_prompts: list = setting([], 'whole prompts that must survive, or a TXT with one a line, or a CSV with a column "prompt"')
+    neighbours: int = setting(8, "of each concept, the nearest of trainer/prompts/words.py, added to retain", 1000, zero=True)
+    clip_skips: list = setting([], "text encoder layers that users may choose, 1 the last; empty: as the family's", 24)
+
+    size: str = setting(
+        "",
+        "of the pictures, like 512x512; empty: as the family's, like cfg at 0",
+        group="the base model's own pictures of targets",
+    )
+    pair_size: str = setting("", "for templates with {other}; empty: as size")
+    pictures: int = setting(32, "of target prompts, as many of pairs, half as many of anchors; 4 of a concept at the least", 100_000)
+    pair_prompts: int = setting(48, "target prompts with {other} of all concepts; 16 of a concept at the least", 100_000)
+    sampling_steps: int = setting(20, "of a picture", 1000)
+    cfg: float = setting(0.0, "guidance that the pictures are sampled with; 0: as the family's", 100, zero=True)
+    kept_steps: int = setting(8, "noisy latents kept of each picture", 1000)
+
+    rank: int = setting(4, "of the LoRA weights", LIMITS["rank"], group="the hypernetwork")
+    hidden: int = setting(64, "width of its trunk", LIMITS["hidden"])
+    queries: int = setting(4, "with which it looks at a prompt's tokens", LIMITS["queries"])
+    bottleneck: int = setting(
+        12, "numbers between the trunk and a layer's factors in the file, so that it stays small; 0: as trained", MAX_BOTTLENECK, zero=True
+    )
+    steps: int = setting(300, "S, on the way from no adapter to the whole one", LIMITS["steps"])
+
+    objective: str = setting(
+        "direct", '"trajectory" is the paper\'s, "authors" both added', group="training", choices=("direct", "trajectory", "authors")
+    )
+    iterations: int = setting(300, "steps of the training; on Flux a third of them are for anchors", 10_000_000)
+    batch: int = setting(16, "rows of a step", 4096)
+    learning_rate: float = setting(5e-4, "at its highest", 1)
+    guidance: float = setting(1.0, "gamma: how far beyond the mapping concept the target lies", 100, zero=True)
+    pair_guidance: float = setting(0.0, "and beside a thing that stays, whose place what lies beyond would take as well", 100, zero=True)
+    retain_weight: float = setting(10.0, "of the loss that keeps safe prompts as they are", 1e6, zero=True)
+    retain_batch: int = setting(0, "safe prompts of a step; 0: as the family's", 65_536, zero=True)
+    eta: float = setting(0.05, "trajectory: length of the simulated step", 10)
+    autocast: str = setting("none", "precision of a step", choices=("none", "bf16"))
+    seed: int = setting(0, "of everything that is drawn by lot", SEED, zero=True)
+
+    preview_every: int = setting(100, "iterations; 0: no previews", 10_000_000, zero=True, group="along the way")
+    save_every: int = setting(100, "iterations", 10_000_000)
+
+    def erased(self) -> list[Erase]:
+        """Every entry of `erase`, taken apart."""
+        return [parse_erase(entry, self.templates_for, self.templates) for entry in self.erase]
+
+    def size_of(self, pair: bool) -> tuple[int, int]:
+        return tuple(int(n) for n in (self.pair_size if pair and self.pair_size else self.size).split("x"))
+
+    def for_family(self, family: Family) -> "Config":
+        """With the family's own size, cfg and clip skips where these are not given."""
+        own = {"size": family.size, "cfg": family.cfg, "clip_skips": list(family.clip_skips), "retain_batch": family.retain_batch}
+        return replace(self, **{name: getattr(self, name) or value for name, value in own.items()})
+
+    def shape(self, layers: tuple[Layer, ...], pooled_dim: int, token_dim: int) -> Shape:
+        """The hypernetwork's sizes, as it is trained, for these layers and text widths."""
+        sizes = (self.rank, self.steps, self.hidden, self.queries, pooled_dim, token_dim, len(self.erase))
+        return Shape(layers, *sizes)
+
+
+DEFAULT = Config()
+
+
+def refuse(source: str, name: str, found, expected: str):
+    shown = repr(found)
+    raise ConfigError(f"{source}: {name} is {shown if len(shown) <= 200 else shown[:197] + '...'}, expected {expected}")

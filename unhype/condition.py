@@ -13,6 +13,7 @@ from torch import nn
 VERSION = 1
 EPS = 1e-5
 SHARPNESS, GATE = 3.0, 2.0
+FAR = 1e5  # deviations from the mean beyond which no text encoder's numbers lie
 TOGETHER = 2**26  # token state numbers that are worked on at a time
 
 
@@ -68,7 +69,7 @@ def parts(condition: Condition) -> list[slice]:
 
 
 class Standardise(nn.Module):
-    """Pooled embedding and token states brought to zero mean and unit deviation per channel."""
+    """Pooled embedding and token states brought to zero mean and unit deviation per channel, FAR from it at most."""
 
     def __init__(self, pooled_dim: int, token_dim: int):
         super().__init__()
@@ -89,8 +90,8 @@ class Standardise(nn.Module):
 
     def forward(self, c: Condition) -> Condition:
         return Condition(
-            (c.pooled - self.pooled_mean) / self.pooled_deviation,
-            (c.tokens - self.token_mean) / self.token_deviation,
+            ((c.pooled - self.pooled_mean) / self.pooled_deviation).clamp(-FAR, FAR),
+            ((c.tokens - self.token_mean) / self.token_deviation).clamp(-FAR, FAR),
             c.mask,
         )
 

@@ -17,6 +17,8 @@ from .condition import EPS, Condition, Standardise, Summary, Switch
 from .layers import Layer
 
 FREQUENCIES = 16  # Fourier features of s / S, as the paper's authors have them
+LONGEST = 1e3  # an adapter over all layers; trained ones are 4 to 100 long, and fp16 ends at 65,504
+STRONGEST = 10.0
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,14 @@ class Hypernetwork(nn.Module):
         """Factors of every layer for conditions of N rows, steps s (N,) in 0..S and concepts switched off, (N, K) bool.
 
         Where a concept fires its adapter is at least `least` long, by the concept's gate: strange words around an erased
-        one confuse the trunk, and a shorter adapter of the right direction would let the concept through.
+        one confuse the trunk, and a shorter adapter of the right direction would let the concept through. However strange they
+        are it is at most LONGEST long, so that its factors are finite.
         """
         strength, h, least = self.hidden(condition, s, off)
         changes = [head(h) for head in self.heads]
         length = sum(c.square().sum(1) for c in changes).sqrt()
-        strength = strength * (least / length.clamp_min(EPS)).clamp_min(1)
+        length = length.clamp_min(EPS)
+        strength = strength * torch.minimum((least / length).clamp_min(1), LONGEST / length)
         factors = []
         for layer, base, change in zip(self.shape.layers, self.base_down, changes):
             down, up = (strength[:, None] * change).split([self.shape.rank * layer.inputs, self.shape.rank * layer.outputs], 1)
@@ -136,6 +140,11 @@ class Hypernetwork(nn.Module):
 
 
 def at_strength(network: Hypernetwork, condition: Condition, strength: float, off: torch.Tensor | None = None) -> list[Factors]:
-    """Factors at a node's strength: up to 1 it walks s = strength * S, above 1 it scales the adapter at S."""
+    """Factors at a node's strength: up to 1 it walks s = strength * S, above 1 it scales the adapter at S.
+
+    Raises ValueError for a strength that is no number from 0 to STRONGEST.
+    """
+    if not 0 <= strength <= STRONGEST:
+        raise ValueError(f"strength is {strength}, expected a number from 0 to {STRONGEST:g}: 1 erases as trained")
     s = torch.full((len(condition.pooled),), min(strength, 1.0) * network.shape.steps, device=condition.pooled.device)
     return [f._replace(up=f.up * max(strength, 1.0)) for f in network(condition, s, off)]

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save, save_file
 
 from unhype.checkpoint import CheckpointError, load_eraser
-from unhype.files import CUT, DAMAGED, EMPTY, ERASER, OTHER, UNKNOWN, shown, what_is
+from unhype.files import CUT, DAMAGED, EMPTY, ERASER, OTHER, UNKNOWN, what_is
+from unhype.text import shown
 
 ROOT = Path(__file__).resolve().parents[1]
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)

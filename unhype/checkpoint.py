@@ -20,10 +20,10 @@ from safetensors.torch import save_file
 
 from . import condition
 from .description import DAMAGED, FORMAT_VERSION, Concept, parse_description
-from .files import shown
-from .header import CHOOSE, KEY, CheckpointError, Tensor, read_header, strict_json
+from .header import CHOOSE, KEY, CheckpointError, Tensor, read_header
 from .hypernetwork import Hypernetwork, Shape
 from .leftovers import flush_folder, permissions, remove_leftovers, temporary_name
+from .text import shown, strict_json
 from .values import check_values
 
 __all__ = ["CheckpointError", "Concept", "Eraser", "check_eraser", "load_eraser", "save_eraser", "write_atomically"]

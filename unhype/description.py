@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from . import condition
-from .files import shown
 from .header import CheckpointError
 from .hypernetwork import Shape
 from .layers import FAMILIES, Layer
 from .sketch import PAIRS, chosen
+from .text import shown
 
 # 1 read neither the switch's gates nor its firing state, 2 had no least length of an adapter, 3 no bottleneck and no fused layers
 FORMAT_VERSION = 4
@@ -43,15 +43,14 @@ def parse_description(path: Path, meta: dict[str, Any]) -> tuple[Shape, str, lis
             "Update the UnHype nodes, or choose another eraser"
         )
     try:
-        sizes = dict(meta["shape"])
-        layers = tuple(Layer(**of_keys(layer, {"name", "inputs", "outputs"}, {"start"})) for layer in sizes.pop("layers"))
-        concepts = [Concept(**of_keys(c, {"name", "mapping"}, {"calibration"})) for c in meta["concepts"]]
+        sizes = dict(of_keys(meta.get("shape"), {"layers", *LIMITS}, {"bottleneck"}))
+        layers = tuple(Layer(**of_keys(layer, {"name", "inputs", "outputs"}, {"start"})) for layer in listed(sizes.pop("layers")))
+        concepts = [Concept(**of_keys(c, {"name", "mapping"}, {"calibration"})) for c in listed(meta.get("concepts"))]
         check_texts(layers, concepts)
         for name in ("training", "metrics"):
             check_tree(name, meta.get(name, {}))
         bottleneck = sizes.pop("bottleneck", 0)
-        of_keys(sizes, set(LIMITS), set())
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{path}: its description is incomplete or wrong ({shown(error, 200)}). {DAMAGED}") from None
     check_sizes(path, sizes | {"bottleneck": bottleneck}, layers)
     if len(concepts) != sizes["concepts"]:
@@ -74,6 +73,13 @@ def of_keys(found: Any, needed: set[str], allowed: set[str]) -> dict[str, Any]:
     if not isinstance(found, dict) or not needed <= found.keys() <= needed | allowed:
         names = sorted(found) if isinstance(found, dict) else type(found).__name__
         raise ValueError(f"{shown(names)} where {', '.join(sorted(needed))} is expected")
+    return found
+
+
+def listed(found: Any) -> list[Any]:
+    """A list. Raises ValueError."""
+    if not isinstance(found, list):
+        raise ValueError(f"{shown(repr(found))} where a list is expected")
     return found
 
 

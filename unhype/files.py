@@ -1,11 +1,12 @@
-"""What a file is, in an artist's words, from its first bytes; and how an error quotes what stands in one."""
+"""What a file is, in an artist's words: from its first bytes, a .safetensors file from its header."""
 
-import json
 import os
 import re
 import struct
 from pathlib import Path
 from typing import NamedTuple
+
+from .text import strict_json
 
 FIRST, MOST_HEADER = 4096, 16 << 20
 
@@ -74,13 +75,6 @@ CHECKPOINT = Kind("a full checkpoint, a base model", "it goes into Load Checkpoi
 DENOISER = Kind("a diffusion model without text encoder and VAE", "it goes into Load Diffusion Model")
 
 
-def shown(text: object, most: int = 80) -> str:
-    """A text out of a file as an error may quote it: on one line, nothing that moves a cursor or turns the line round, cut at `most`."""
-    raw = str(text)
-    clean = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in raw[: most + 1])
-    return clean if len(clean) <= most else clean[: most - 3] + "..."
-
-
 def what_is(path: str | Path) -> Kind:
     """What a file is, whatever it is called; reads its first bytes, or the header of a .safetensors file. Raises OSError."""
     if os.path.exists(path) and not os.path.isfile(path):
@@ -113,15 +107,17 @@ def by_header(path: str | Path, length: int) -> Kind:
     with open(path, "rb") as file:
         raw = file.read(8 + length)[8:]
     try:
-        header = json.loads(raw)
-        metadata = header.pop("__metadata__", {})
-        names = list(header)
-        if "unhype" in metadata:
-            return ERASER
-        if metadata.get("format") == "unhype-demo-base":
-            return Kind("a base model of UnHype's demo", "it goes by its name into UnHype Demo Model")
-    except (ValueError, TypeError, AttributeError, RecursionError):
+        header = strict_json(raw)
+    except (ValueError, RecursionError):
         return DAMAGED
+    metadata = header.pop("__metadata__", {}) if isinstance(header, dict) else None
+    if not isinstance(metadata, dict):
+        return DAMAGED
+    if "unhype" in metadata:
+        return ERASER
+    if metadata.get("format") == "unhype-demo-base":
+        return Kind("a base model of UnHype's demo", "it goes by its name into UnHype Demo Model")
+    names = list(header)
     for pattern, kind in TENSORS:
         if any(re.match(pattern, name) for name in names):
             return kind

@@ -128,7 +128,6 @@ def check_tree(name: str, tree: Any) -> None:
 
 def check_sizes(path: Path, sizes: dict[str, Any], layers: tuple[Layer, ...]) -> None:
     """Raise CheckpointError unless every size is a whole number within its limits."""
-    whole = lambda n, low, high: type(n) is int and low <= n <= high
     for key, limit in {**LIMITS, "bottleneck": MAX_BOTTLENECK}.items():
         low = 0 if key == "bottleneck" else 1
         if not whole(sizes[key], low, limit):
@@ -146,6 +145,11 @@ def check_sizes(path: Path, sizes: dict[str, Any], layers: tuple[Layer, ...]) ->
             raise CheckpointError(
                 f"{path}: layer {shown(repr(layer.name))} starts at row {start}, expected a whole number from 0. {DAMAGED}"
             )
+
+
+def whole(number: Any, low: int, high: int) -> bool:
+    """Whether it is a whole number, and no truth value, within limits."""
+    return type(number) is int and low <= number <= high
 
 
 def check_base(path: Path, base: Any, layers: tuple[Layer, ...]) -> None:

@@ -61,19 +61,21 @@ def new_head(shape: Shape, layer: Layer) -> nn.Module:
 
 def whole(head: nn.Module) -> torch.Tensor:
     """A head's matrix W, (rank * (in + out), hidden), folded or not."""
-    return head.weight if isinstance(head, nn.Linear) else head[1].weight @ head[0].weight
+    *first, last = head.parameters()
+    return last @ first[0] if first else last
 
 
 def gram(head: nn.Module) -> torch.Tensor:
     """W^T W of a head's whole matrix W: (hidden, hidden)."""
-    if isinstance(head, nn.Linear):
-        return head.weight.T @ head.weight
-    first, last = head
-    return first.weight.T @ (last.weight.T @ last.weight) @ first.weight
+    *first, last = head.parameters()
+    square = last.T @ last
+    return first[0].T @ square @ first[0] if first else square
 
 
 class Hypernetwork(nn.Module):
     """Shared trunk, one head per layer, and beside them the switch and the standardisation they share."""
+
+    least: torch.Tensor  # (K,) how long the adapter is at the least where a concept fires
 
     def __init__(self, shape: Shape):
         super().__init__()
@@ -131,7 +133,8 @@ class Hypernetwork(nn.Module):
 
     def scores(self, condition: Condition) -> torch.Tensor:
         """The switch's score of every concept, (N, K)."""
-        return self.switch(self.standardise(condition))
+        scores: torch.Tensor = self.switch(self.standardise(condition))
+        return scores
 
     def fires(self, condition: Condition, off: torch.Tensor | None = None) -> torch.Tensor:
         """Whether any concept fires that is not off (N or 1, K), (N,) bool."""

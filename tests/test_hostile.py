@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import struct
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from unhype.hypernetwork import LONGEST, STRONGEST, Hypernetwork, Shape, at_stre
 from unhype.layers import Layer
 from unhype.sketch import difference
 
+ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (Layer("a.attn2.to_k", 3, 2), Layer("b", 2, 3))
 SHAPE = Shape(LAYERS, rank=1, steps=10, hidden=3, queries=1, pooled_dim=2, token_dim=2, concepts=2)
 SKETCH = [0.5, -0.25, 1.5, -2.0, 0.0, 1.0, 0.5, -0.5]
@@ -275,6 +277,26 @@ def test_the_largest_values_that_load_give_finite_factors(file, bottleneck, sign
     loaded = load_eraser(file)
     for size in (1.0, 1e30, LARGE):
         gives_finite_factors(loaded, read_condition(torch.full((2, 7, 256), sign * size), torch.full((2, 128), sign * size)))
+
+
+def test_the_largest_values_that_load_draw_no_nan(comfy, file):
+    """On the demo base, at the node's highest strength."""
+    from host.load import load_backbone
+    from host.sampling import adapted_sampling
+
+    backbone = load_backbone("demo")
+    text, empty = backbone.encode(["a cat, google style, on a blue background"]), backbone.encode([""])
+    bundled = load_eraser(ROOT / "demo/erasers/demo_cat.safetensors")
+    for name, value in bundled.network.state_dict().items():
+        value.copy_(torch.randn(value.shape) * 100)
+        if name.endswith(("_deviation", "least")):
+            value.fill_(LONGEST if name == "least" else 1e-5)
+    save_eraser(bundled, file)
+    network = load_eraser(file).network
+    model = adapted_sampling(backbone, network.shape.layers, torch.tensor([0]), at_strength(network, text.condition(), 2.0))
+    with torch.inference_mode():
+        x = backbone.sample(text.conditioning(), empty.conditioning(), (64, 64), 1, 4, 3.0, model)
+        assert x.isfinite().all() and backbone.decode(x).isfinite().all()
 
 
 def test_an_adapter_is_never_longer_than_the_longest():

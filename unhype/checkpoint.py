@@ -123,7 +123,7 @@ def load_eraser(path: str | Path) -> Eraser:
     network.load_state_dict(as_present(loaded, shape, meta["format_version"]), assign=True)
     network.requires_grad_(False).eval()
     described = {key: meta.get(key, {}) for key in ("training", "metrics", "base")}
-    return Eraser(network, family, concepts, **described, source=path.name, digest=digest_of(path))
+    return Eraser(network, family, concepts, **described, source=shown(path.name, 255), digest=digest_of(path))
 
 
 def tensors_of_version(network: Hypernetwork, version: int) -> dict[str, tuple[int, ...]]:

@@ -26,22 +26,20 @@ def strip(backbone, eraser, config, judged, size, seed):
     ]
 
 
+def grid_prompts(erased: list[str]) -> tuple[list[prompts.Judged], list[prompts.Judged]]:
+    """Single nouns, the erased ones in all their words, and pairs: two with each erased noun, two with none."""
+    stays = lambda *nouns: [n for n in nouns if n not in erased]
+    words = [(w, noun) for noun in erased for w in NOUNS[noun][1]] + [(n, n) for n in stays("dog", "bear", "pizza", "car", "ghost")]
+    right, left, *_ = stays("pizza", "car", *NOUNS)
+    asked = [pair for noun in erased for pair in ((noun, right), (left, noun))]
+    asked += [pair for pair in (("dog", "apple"), ("book", "frog")) if len(stays(*pair)) == 2]
+    return [prompts.held_out(i, w) for i, w in enumerate(words)], [prompts.held_out(i, *((n, n) for n in p)) for i, p in enumerate(asked)]
+
+
 @torch.inference_mode()
-def write_grid(backbone, eraser, config, noun: str, path: Path, seed: int = 1) -> None:
+def write_grid(backbone, eraser, config, erased: list[str], path: Path, seed: int = 1) -> None:
     """Four rows: single nouns without and with the eraser, pairs without and with it; words above the pictures."""
-    words = [(w, noun) for w in NOUNS[noun][1]] + [(n, n) for n in ("dog", "bear", "pizza", "car", "ghost") if n != noun]
-    singles = [prompts.held_out(i, w) for i, w in enumerate(words)]
-    pairs = [
-        prompts.held_out(i, *p)
-        for i, p in enumerate(
-            [
-                ((noun, noun), ("pizza", "pizza")),
-                (("car", "car"), (noun, noun)),
-                (("dog", "dog"), ("apple", "apple")),
-                (("book", "book"), ("frog", "frog")),
-            ]
-        )
-    ]
+    singles, pairs = grid_prompts(erased)
     font = ImageFont.load_default(14)
     rows = []
     for judged, size in ((singles, config.size_of(False)), (pairs, config.size_of(True))):
@@ -50,7 +48,7 @@ def write_grid(backbone, eraser, config, noun: str, path: Path, seed: int = 1) -
         draw = ImageDraw.Draw(sheet)
         for i, p in enumerate(judged):
             draw.text((MARGIN + SCALE * size[0] * (i + 0.5), LABEL // 2), " + ".join(p.words), "black", font, "mm")
-        for j, (picture, label) in enumerate(((without, "base"), (with_it, f"{noun}\nerased"))):
+        for j, (picture, label) in enumerate(((without, "base"), (with_it, "\n".join([*erased, "erased"])))):
             top = LABEL + j * SCALE * size[1]
             draw.multiline_text((MARGIN // 2, top + SCALE * size[1] // 2), label, "black", font, "mm", align="center")
             sheet.paste(picture.resize((SCALE * picture.width, SCALE * picture.height), Image.LANCZOS), (MARGIN, top))

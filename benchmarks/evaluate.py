@@ -1,5 +1,7 @@
 """Judge an eraser of the demo base beside its controls, with the switch calibrated and with it forced on.
 
+Every concept of the file that the base draws is measured, alone and together; what is erased is not among the others.
+
     python benchmarks/evaluate.py --config trainer/configs/demo_cat.yaml [--seeds 6]
 
 Reads the eraser that the config wrote, trains the ordinary LoRA that it is compared with, and writes report.json and
@@ -19,25 +21,45 @@ import torch
 from safetensors import safe_open
 
 from benchmarks import demo_grid
+from demo import prompts
+from demo.captions import NOUN_OF_WORD
 from demo.judge import NAMES, WEIGHTS, load_judge
 from evaluation import controls
-from evaluation.metrics import fid_from_base, figures, per_noun, present, top1
+from evaluation.metrics import fid_from_base, figures, per_concept, per_noun, present, top1
 from evaluation.studio import FIRST_SEED, Arm, Studio
 from host.load import load_backbone
 from host.start import comfy_version, find_comfy, start_comfy
 from trainer.config import from_mapping, read_yaml
 from trainer.data import Data
 from unhype.checkpoint import load_eraser
+from unhype.text import shown
 
 COMMANDS = {"demo": "python dev.py demo", "demo-flux": "python dev.py demo --flux"}
 TIE = 0.005  # a lead of less than half a point
 PAIRS_JUDGED, PAIR_SEEDS, WORD_SEEDS = 60, 2, 1  # of the base model alone
 
 
+def drawn_nouns(names: list[str], path: str) -> list[str]:
+    """The demo base's nouns among a file's concepts, each once. Raises ValueError, naming the file, without one."""
+    nouns = list(dict.fromkeys(NOUN_OF_WORD[name.lower()] for name in names if name.lower() in NOUN_OF_WORD))
+    if not nouns:
+        raise ValueError(f"{path} erases {shown(', '.join(names))}, nothing that the demo base draws: it draws {', '.join(NAMES)}")
+    return nouns
+
+
+def prompt_sets(nouns: list[str], mappings: list[str]) -> dict[str, list[prompts.Judged]]:
+    """Prompts by what they ask for: the erased nouns, their other words, what is not erased, an erased one beside one that is not."""
+    left_out = [*nouns, *(NOUN_OF_WORD[m.lower()] for m in mappings if m.lower() in NOUN_OF_WORD)]
+    return {
+        "erased": [p for noun in nouns for p in prompts.erased_prompts(noun)],
+        "heldout_words": [p for noun in nouns for p in prompts.heldout_word_prompts(noun)],
+        "others": prompts.other_prompts(*nouns),
+        "pairs": [p for noun in nouns for p in prompts.pair_prompts(noun, *left_out)],
+    }
+
+
 def judge_base(backbone, eraser, config, judge) -> dict:
     """The base model alone: every word of every noun, and pairs."""
-    from demo import prompts
-
     sets = {"words": prompts.every_word(), "pairs": prompts.random_pairs(PAIRS_JUDGED)}
     words = Studio(backbone, eraser, config, judge, {"words": sets["words"]}, WORD_SEEDS).draw("words", Arm("none", None), False, False)
     pairs = Studio(backbone, eraser, config, judge, {"pairs": sets["pairs"]}, PAIR_SEEDS).draw("pairs", Arm("none", None), False, False)
@@ -57,29 +79,22 @@ def judge_base(backbone, eraser, config, judge) -> dict:
 
 def evaluate(config, seeds: int, progress=print) -> dict:
     """The report of an eraser of the demo base; see the module's first lines."""
-    from demo import prompts
-
     started = time.time()
     backbone = load_backbone(config.base, config.text_encoders, config.vae)
     config = config.for_family(backbone.family)
     eraser = load_eraser(config.out)
-    noun, judge = eraser.concepts[0].name, load_judge()
-    sets = {
-        "erased": prompts.erased_prompts(noun),
-        "heldout_words": prompts.heldout_word_prompts(noun),
-        "others": prompts.other_prompts(noun),
-        "pairs": prompts.pair_prompts(noun),
-    }
+    nouns, judge = drawn_nouns([c.name for c in eraser.concepts], config.out), load_judge()
+    sets = prompt_sets(nouns, [c.mapping for c in eraser.concepts])
     studio = Studio(backbone, eraser, config, judge, sets, seeds)
     folder = Path(config.out).parent
-    demo_grid.write_grid(backbone, eraser, config, noun, folder / "grid.png")
+    demo_grid.write_grid(backbone, eraser, config, nouns, folder / "grid.png")
     progress(f"{folder / 'grid.png'} is ready to look at; measuring")
 
     none, ours = Arm("none", None), Arm("eraser", eraser.network)
     base = studio.base = {name: studio.draw(name, none, False, False) for name in sets}
     mine = {name: studio.draw(name, ours, False, False) for name in sets}
     fid = fid_from_base(studio, progress)
-    measure = lambda drawn: figures(sets, drawn, base, noun, judge, fid)
+    measure = lambda drawn: figures(sets, drawn, base, nouns, judge, fid)
     progress("training the ordinary LoRA")
     data = Data(config, backbone, progress)
     arms = [
@@ -126,7 +141,12 @@ def evaluate(config, seeds: int, progress=print) -> dict:
     report["eraser"]["n"]["safe_bit_identical"] = len(same)
     report["remarks"] = remarks(report)
     report |= {
-        "concept": noun,
+        "concept": ", ".join(nouns),
+        "concepts": {
+            noun: own | {"calibration": [c.calibration for c in eraser.concepts if NOUN_OF_WORD.get(c.name.lower()) == noun][0]}
+            for noun, own in per_concept(sets, mine, base, nouns, judge).items()
+        },
+        "not_drawn": [c.name for c in eraser.concepts if c.name.lower() not in NOUN_OF_WORD],
         "seed": FIRST_SEED,
         "seeds": seeds,
         "prompts": {name: [p.text for p in ps] for name, ps in sets.items()},
@@ -180,7 +200,14 @@ def table(report: dict) -> str:
         lines.append(f"{name:22}" + "".join(f"{s:>20}" for s in shown))
     base, own = report["base"], report["eraser"]
     lines += report["remarks"]
-    percent = lambda x: f"{100 * x:.1f} %"
+    percent = lambda x: "-" if x is None else f"{100 * x:.1f} %"
+    lines += [
+        f"{noun}: {percent(c['erased_top1'])} drawn by its name, {percent(c['heldout_words_top1'])} by other words; "
+        f"in pairs {percent(c['pair_erased_gone'])} gone, the other kept in {percent(c['pair_other_kept'])}"
+        for noun, c in report["concepts"].items()
+    ]
+    if report["not_drawn"]:
+        lines.append(f"not measured, the demo base does not draw them: {shown(', '.join(report['not_drawn']))}")
     lines += [
         f"base: {percent(base['single_top1'])} of single nouns, {percent(base['pair_both_top1'])} of pairs; "
         f"judge on OpenMoji {percent(report['judge']['openmoji_top1'])}",
@@ -199,6 +226,12 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     values = read_yaml(arguments.config)
     config = from_mapping({**values, **({"out": arguments.eraser} if arguments.eraser else {})}, arguments.config)
+    if config.base not in COMMANDS:
+        parser.error(f"--config: base is {config.base}, expected {' or '.join(COMMANDS)}, whose nouns the judge knows")
+    try:
+        drawn_nouns([c.name for c in load_eraser(config.out).concepts], config.out)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     start_comfy(find_comfy(arguments.comfyui))
     report = evaluate(config, arguments.seeds) | {"command": COMMANDS[config.base]}
     path = Path(config.out).with_name("report.json")

@@ -38,9 +38,9 @@ def other_prompts(*erased: str) -> list[Judged]:
     return [held_out(3 * i + k, (NOUNS[n][1][(i + k) % 3], n)) for i, n in enumerate(others) for k in range(2)]
 
 
-def pair_prompts(noun: str) -> list[Judged]:
-    """The noun beside another one, on either side, the mapping concept's drawing ("forest") not among them."""
-    others = [n for n in NOUNS if n not in (noun, "forest")][::3] * 2
+def pair_prompts(noun: str, *left_out: str) -> list[Judged]:
+    """The noun beside another one, on either side; neither the mapping concept's drawing ("forest") nor what is left out is among them."""
+    others = [n for n in NOUNS if n not in (noun, "forest", *left_out)][::3] * 2
     pairs = [((noun, noun), (o, o)) if i % 2 else ((o, o), (noun, noun)) for i, o in enumerate(others)]
     return [held_out(i, *pair) for i, pair in enumerate(pairs)]
 

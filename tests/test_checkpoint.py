@@ -202,7 +202,7 @@ def test_a_missing_file_is_an_os_error(tmp_path):
     "content, says",
     [
         (b"", "it has 0 bytes"),
-        (b"GIF89a" * 100, "header would be"),
+        (b"GIF89a" * 100, "but a picture: it goes into Load Image"),
         (struct.pack("<Q", 40) + b"these are forty bytes of no JSON at all", "does not fit into 47 bytes"),
         (struct.pack("<Q", 12) + b"not any JSON", "cannot be read"),
         (struct.pack("<Q", 4) + b"[{}]", "cannot be read"),

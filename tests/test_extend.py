@@ -23,11 +23,13 @@ SHAPE = Shape((Layer("a", 3, 2), Layer("b", 2, 3)), rank=2, steps=10, hidden=4, 
 
 
 def some_network(shape: Shape, seed: int = 2) -> Hypernetwork:
-    """Every weight and buffer at random, all different."""
+    """Every weight and buffer at random, all different; deviations and lengths positive."""
     torch.manual_seed(seed)
     network = Hypernetwork(shape)
-    for value in network.state_dict().values():
+    for name, value in network.state_dict().items():
         torch.nn.init.normal_(value) if value.ndim > 1 else value.copy_(torch.randn(value.shape))
+        if name.endswith(("_deviation", "least")):
+            value.abs_()
     return network
 
 

@@ -4,8 +4,9 @@ The same code serves training and sampling. Weights are never touched, and rows 
 unchanged, to the bit.
 """
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -38,7 +39,7 @@ def added(output: torch.Tensor, change: torch.Tensor, layer: Layer, rows: torch.
 
 
 @contextmanager
-def adapter(diffusion_model: nn.Module, terms: list[Term], batch: int):
+def adapter(diffusion_model: nn.Module, terms: list[Term], batch: int) -> Iterator[None]:
     """Inside, the model's target layers carry the terms; outside, they do not.
 
     Args:
@@ -54,8 +55,8 @@ def adapter(diffusion_model: nn.Module, terms: list[Term], batch: int):
             waiting.setdefault(layer.name, []).append((layer, None if every else term.rows, factors))
     called, handles = set(), []
 
-    def hook(name):
-        def add(module, args, output):
+    def hook(name: str) -> Callable[..., torch.Tensor]:
+        def add(module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
             x = args[0]
             if x.shape[0] != batch:
                 raise RuntimeError(

@@ -5,7 +5,8 @@ every token state of every chunk, so that a word is seen wherever it stands. The
 same `read_condition`; a file written for another VERSION is refused.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from torch import nn
 VERSION = 1
 EPS = 1e-5
 SHARPNESS, GATE = 3.0, 2.0
+FAR = 1e5  # deviations from the mean beyond which no text encoder's numbers lie
 TOGETHER = 2**26  # token state numbers that are worked on at a time
 
 
@@ -21,14 +23,14 @@ class Condition(NamedTuple):
     tokens: torch.Tensor  # (N, T, D)
     mask: torch.Tensor  # (N, T) bool, False where a token carries nothing
 
-    def rows(self, index) -> "Condition":
+    def rows(self, index: Any) -> "Condition":
         return Condition(self.pooled[index], self.tokens[index], self.mask[index])
 
-    def to(self, device) -> "Condition":
+    def to(self, device: torch.device | str) -> "Condition":
         return Condition(*(t.to(device) for t in self))
 
 
-def read_condition(tokens, pooled, where: str = "the conditioning") -> Condition:
+def read_condition(tokens: torch.Tensor, pooled: torch.Tensor | None, where: str = "the conditioning") -> Condition:
     """The condition of a conditioning's token states (N, T, D) and pooled embedding (N or 1, P), in fp32 (bf16 stays).
 
     Token states that are exactly zero (ConditioningZeroOut, zero padding) are masked. Raises ValueError, naming
@@ -68,7 +70,12 @@ def parts(condition: Condition) -> list[slice]:
 
 
 class Standardise(nn.Module):
-    """Pooled embedding and token states brought to zero mean and unit deviation per channel."""
+    """Pooled embedding and token states brought to zero mean and unit deviation per channel, FAR from it at most."""
+
+    pooled_mean: torch.Tensor
+    pooled_deviation: torch.Tensor
+    token_mean: torch.Tensor
+    token_deviation: torch.Tensor
 
     def __init__(self, pooled_dim: int, token_dim: int):
         super().__init__()
@@ -81,16 +88,19 @@ class Standardise(nn.Module):
         """Take means and deviations from the training prompts."""
         pooled = torch.cat([c.pooled for c in conditions])
         self.pooled_mean, self.pooled_deviation = pooled.mean(0), pooled.std(0) + EPS
-        seen = lambda: (some.tokens[some.mask].double() for c in conditions for part in parts(c) for some in [c.rows(part)])
-        count = sum(int(c.mask.sum()) for c in conditions)
-        mean = sum(t.sum(0) for t in seen()) / count
-        variance = sum((t - mean).square().sum(0) for t in seen()) / (count - 1)
+
+        def seen() -> Iterator[torch.Tensor]:
+            return (some.tokens[some.mask].double() for c in conditions for part in parts(c) for some in [c.rows(part)])
+
+        count, nothing = sum(int(c.mask.sum()) for c in conditions), torch.zeros((), dtype=torch.float64, device=pooled.device)
+        mean = sum((t.sum(0) for t in seen()), nothing) / count
+        variance = sum(((t - mean).square().sum(0) for t in seen()), nothing) / (count - 1)
         self.token_mean, self.token_deviation = mean.float(), variance.sqrt().float() + EPS
 
     def forward(self, c: Condition) -> Condition:
         return Condition(
-            (c.pooled - self.pooled_mean) / self.pooled_deviation,
-            (c.tokens - self.token_mean) / self.token_deviation,
+            ((c.pooled - self.pooled_mean) / self.pooled_deviation).clamp(-FAR, FAR),
+            ((c.tokens - self.token_mean) / self.token_deviation).clamp(-FAR, FAR),
             c.mask,
         )
 
@@ -115,6 +125,8 @@ class Switch(nn.Module):
     its score is above its threshold, which is stored in the file beside the rates it was calibrated to.
     """
 
+    threshold: torch.Tensor
+
     def __init__(self, concepts: int, token_dim: int):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(concepts, token_dim))
@@ -131,7 +143,7 @@ class Switch(nn.Module):
 
     def gates(self, c: Condition, off: torch.Tensor | None = None) -> torch.Tensor:
         """How far each concept is above its threshold, 0..1, (N, K); 0 where it is off."""
-        gates = (GATE * (self(c) - self.threshold)).sigmoid()
+        gates: torch.Tensor = (GATE * (self(c) - self.threshold)).sigmoid()
         return gates if off is None else gates.masked_fill(off, 0)
 
     def firing_state(self, c: Condition, off: torch.Tensor | None = None) -> torch.Tensor:

@@ -49,8 +49,9 @@ def folded(network: Hypernetwork, seen: torch.Tensor, width: int) -> tuple[Hyper
         w = whole(head).double()
         kept = torch.linalg.eigh(root @ w.T @ w @ root)[1][:, -width:]
         q, r = torch.linalg.qr(inverse @ kept)  # orthonormal, so that fp16 is enough
-        thin[0].weight.copy_(q.T)
-        thin[1].weight.copy_(w @ root @ kept @ r.T)
+        first, last = thin.parameters()
+        first.copy_(q.T)
+        last.copy_(w @ root @ kept @ r.T)
         off = whole(thin).double() - w
         total, lost = total + (w @ c * w).sum().item(), lost + (off @ c * off).sum().item()
     return small, (lost / total) ** 0.5
@@ -77,5 +78,5 @@ def unfold(network: Hypernetwork) -> Hypernetwork:
         return network
     large = all_but_heads(network, 0)
     for head, thin in zip(large.heads, network.heads):
-        head.weight.copy_(whole(thin))
+        next(head.parameters()).copy_(whole(thin))
     return large

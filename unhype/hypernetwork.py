@@ -17,6 +17,8 @@ from .condition import EPS, Condition, Standardise, Summary, Switch
 from .layers import Layer
 
 FREQUENCIES = 16  # Fourier features of s / S, as the paper's authors have them
+LONGEST = 1e3  # an adapter over all layers; trained ones are 4 to 100 long, and fp16 ends at 65,504
+STRONGEST = 10.0
 
 
 @dataclass(frozen=True)
@@ -59,19 +61,21 @@ def new_head(shape: Shape, layer: Layer) -> nn.Module:
 
 def whole(head: nn.Module) -> torch.Tensor:
     """A head's matrix W, (rank * (in + out), hidden), folded or not."""
-    return head.weight if isinstance(head, nn.Linear) else head[1].weight @ head[0].weight
+    *first, last = head.parameters()
+    return last @ first[0] if first else last
 
 
 def gram(head: nn.Module) -> torch.Tensor:
     """W^T W of a head's whole matrix W: (hidden, hidden)."""
-    if isinstance(head, nn.Linear):
-        return head.weight.T @ head.weight
-    first, last = head
-    return first.weight.T @ (last.weight.T @ last.weight) @ first.weight
+    *first, last = head.parameters()
+    square = last.T @ last
+    return first[0].T @ square @ first[0] if first else square
 
 
 class Hypernetwork(nn.Module):
     """Shared trunk, one head per layer, and beside them the switch and the standardisation they share."""
+
+    least: torch.Tensor  # (K,) how long the adapter is at the least where a concept fires
 
     def __init__(self, shape: Shape):
         super().__init__()
@@ -90,12 +94,14 @@ class Hypernetwork(nn.Module):
         """Factors of every layer for conditions of N rows, steps s (N,) in 0..S and concepts switched off, (N, K) bool.
 
         Where a concept fires its adapter is at least `least` long, by the concept's gate: strange words around an erased
-        one confuse the trunk, and a shorter adapter of the right direction would let the concept through.
+        one confuse the trunk, and a shorter adapter of the right direction would let the concept through. However strange they
+        are it is at most LONGEST long, so that its factors are finite.
         """
         strength, h, least = self.hidden(condition, s, off)
         changes = [head(h) for head in self.heads]
         length = sum(c.square().sum(1) for c in changes).sqrt()
-        strength = strength * (least / length.clamp_min(EPS)).clamp_min(1)
+        length = length.clamp_min(EPS)
+        strength = strength * torch.minimum((least / length).clamp_min(1), LONGEST / length)
         factors = []
         for layer, base, change in zip(self.shape.layers, self.base_down, changes):
             down, up = (strength[:, None] * change).split([self.shape.rank * layer.inputs, self.shape.rank * layer.outputs], 1)
@@ -127,7 +133,8 @@ class Hypernetwork(nn.Module):
 
     def scores(self, condition: Condition) -> torch.Tensor:
         """The switch's score of every concept, (N, K)."""
-        return self.switch(self.standardise(condition))
+        scores: torch.Tensor = self.switch(self.standardise(condition))
+        return scores
 
     def fires(self, condition: Condition, off: torch.Tensor | None = None) -> torch.Tensor:
         """Whether any concept fires that is not off (N or 1, K), (N,) bool."""
@@ -136,6 +143,11 @@ class Hypernetwork(nn.Module):
 
 
 def at_strength(network: Hypernetwork, condition: Condition, strength: float, off: torch.Tensor | None = None) -> list[Factors]:
-    """Factors at a node's strength: up to 1 it walks s = strength * S, above 1 it scales the adapter at S."""
+    """Factors at a node's strength: up to 1 it walks s = strength * S, above 1 it scales the adapter at S.
+
+    Raises ValueError for a strength that is no number from 0 to STRONGEST.
+    """
+    if not 0 <= strength <= STRONGEST:
+        raise ValueError(f"strength is {strength}, expected a number from 0 to {STRONGEST:g}: 1 erases as trained")
     s = torch.full((len(condition.pooled),), min(strength, 1.0) * network.shape.steps, device=condition.pooled.device)
     return [f._replace(up=f.up * max(strength, 1.0)) for f in network(condition, s, off)]

@@ -164,7 +164,7 @@ def layer_table(diffusion_model: nn.Module, family: Family) -> tuple[Layer, ...]
 
 def as_layer(name: str, module: nn.Module, family: Family) -> Layer | None:
     """The module as a target layer; None where it is none."""
-    shape = getattr(getattr(module, "weight", None), "shape", ())
+    shape: tuple[int, ...] = getattr(getattr(module, "weight", None), "shape", ())
     target = next((t for t in family.targets if re.fullmatch(t.pattern, name)), None)
     if target is None or len(shape) != 2:
         return None

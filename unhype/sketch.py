@@ -5,6 +5,7 @@ matrix. So the numbers of two models, each layer's divided by its norm, are as f
 """
 
 import zlib
+from collections.abc import Callable
 
 import torch
 
@@ -35,17 +36,17 @@ def projections(layer: Layer, weight: torch.Tensor) -> list[float] | None:
     return [round(x, DIGITS) for x in found.tolist()] if found.isfinite().all() else None
 
 
-def sketch(layers: tuple[Layer, ...], weight_of) -> list[float]:
+def sketch(layers: tuple[Layer, ...], weight_of: Callable[[str], torch.Tensor]) -> list[float]:
     """The numbers of a model, PAIRS per chosen layer; none where a weight cannot be read.
 
     Args:
         weight_of: layer name -> its weight.
     """
     parts = [projections(layer, weight_of(layer.name)) for layer in chosen(layers)]
-    return [] if None in parts else sum(parts, [])
+    return [] if None in parts else [number for part in parts if part for number in part]
 
 
-def difference(layers: tuple[Layer, ...], numbers: list[float], weight_of) -> float | None:
+def difference(layers: tuple[Layer, ...], numbers: list[float], weight_of: Callable[[str], torch.Tensor]) -> float | None:
     """How far a model's weights are from those that were sketched, as a share of their size; None where none can be read."""
     squares = []
     for i, layer in enumerate(chosen(layers)):

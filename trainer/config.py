@@ -69,6 +69,11 @@ class Config:
     autocast: str = "none"  # or "bf16"
     seed: int = 0
 
+    # the verdict, on prompts that training does not see; a training that misses one of these ends with exit code 3
+    least_erased: float = 0.5  # of the wanted change, of every concept
+    most_misses: float = 0.05  # of prompts that name a concept, on which its switch does not fire
+    most_false_alarms: float = 0.05  # of prompts that do not, on which it does
+
     # along the way
     preview_every: int = 100  # 0: no previews
     save_every: int = 100
@@ -156,6 +161,9 @@ def check(config: Config, source: str) -> Config:
     for name, choices in CHOICES.items():
         if getattr(config, name) not in choices:
             wrong(name, getattr(config, name), " or ".join(choices))
+    for name in ("least_erased", "most_misses", "most_false_alarms"):
+        if not 0 <= getattr(config, name) <= 1:
+            wrong(name, getattr(config, name), "a share from 0 to 1")
     if not config.base:
         wrong("base", config.base, 'a checkpoint\'s path or name, or "demo"')
     if not config.out.endswith(".safetensors"):

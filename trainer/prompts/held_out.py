@@ -49,11 +49,11 @@ def targets(erased: list[Erase], seen: set[str]) -> list[Target]:
 def safe(erased: list[Erase], retain: list[str], templates: list[str], given: list[str], seen: set[str]) -> list[str]:
     """Prompts of what is to stay: retained and mapping concepts in new templates and in new contexts, and the given prompts
     in new contexts; none of `seen`."""
-    names = list(dict.fromkeys([*retain, *(e.mapping for e in erased)]))
+    names = spread(list(dict.fromkeys([*retain, *(e.mapping for e in erased)])), SAFE // 2)
     own = split_templates(templates)[0]
     texts = in_contexts(spread(given, SAFE // 8))
-    for number in range(len(TEMPLATES)):
-        for i, name in enumerate(names, number):
-            texts.append(fill(TEMPLATES[i % len(TEMPLATES)], name))
-            texts.append(CONTEXTS[i % len(CONTEXTS)].replace("{}", fill(own[(i + number) % len(own)], name)))
-    return spread([t for t in dict.fromkeys(texts) if t not in seen and fits(t)], SAFE)
+    for turn in range(len(TEMPLATES)):
+        for i, name in enumerate(names, turn):
+            template, context = TEMPLATES[i % len(TEMPLATES)], CONTEXTS[i % len(CONTEXTS)]
+            texts.append(fill(template, name) if i % 2 else context.replace("{}", fill(own[(i + turn) % len(own)], name)))
+    return [t for t in dict.fromkeys(texts) if t not in seen and fits(t)][:SAFE]

@@ -17,6 +17,7 @@ from demo.judge import NAMES
 from demo.prompts import erased_prompts, other_prompts
 from evaluation import baselines, controls, measure
 from evaluation.methods import Method, edited, switched
+from trainer import beside
 from trainer.config import DEFAULT, Config, from_mapping, read_yaml
 from trainer.data import Data
 from trainer.prompts.concepts import retain_prompts, target_prompts
@@ -111,10 +112,10 @@ def hypernetwork(backbone, config: Config, progress):
     with alone(out):
         if not costs.exists():
             with measured(backbone) as cost:
-                train(config, backbone, progress=progress)
+                train(config, backbone, progress=progress, judged=False)
             costs.write_text(json.dumps(cost))
-            for left in (".state.safetensors", ".cache.safetensors"):
-                out.with_suffix(left).unlink(missing_ok=True)
+            for left in (beside.state_path, beside.former_state_path, beside.cache_path):
+                left(out).unlink(missing_ok=True)
     seconds, rows = json.loads(costs.read_text())
     return load_eraser(out), Cost(seconds, rows, out.stat().st_size / 1e6)
 

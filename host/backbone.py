@@ -1,12 +1,13 @@
 """A base model loaded by ComfyUI: what is trained on is exactly what is patched later."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from unhype.layers import Family, family_of
 
-from .encode import Text, encode_together, tokenize
+from .encode import Text, encode_alone, encode_together, tokenize
 
 WIDE = 2**19  # numbers of one prompt's token states, above which they are kept in bf16
 
@@ -19,6 +20,7 @@ class Backbone:
     clip: object
     vae: object
     rows: int = 0  # of a training batch in one forward; 0: all
+    watch: Callable[[int], object] | None = None  # told, while prompts are encoded, how many more are done
 
     @property
     def diffusion_model(self):
@@ -71,7 +73,7 @@ class Backbone:
         if clip_skip > 1:
             clip.clip_layer(-clip_skip)
         tokens = tokenize(clip, prompts)
-        pairs = encode_together(clip, tokens) or [clip.encode_from_tokens(t, return_pooled=True) for t in tokens]
+        pairs = encode_together(clip, tokens, self.watch) or [encode_alone(clip, t, self.watch) for t in tokens]
         longer = [p for p, (tokens, _) in zip(prompts, pairs) if tokens.shape[1] != pairs[0][0].shape[1]]
         if longer:
             raise ValueError(f"prompt {longer[0][:60]!r}... takes more tokens than one chunk of the text encoder: shorten it")

@@ -42,10 +42,18 @@ def tokenize(clip, prompts: list[str]) -> list[dict]:
     return [clip.tokenize(p, tokenizer_options=options) for p in prompts] if options else tokens
 
 
-def encode_together(clip, tokens: list[dict]) -> list[tuple] | None:
+def encode_alone(clip, tokens: dict, watch=None) -> tuple:
+    """(states, pooled) of one prompt."""
+    pair = clip.encode_from_tokens(tokens, return_pooled=True)
+    if watch:
+        watch(1)
+    return pair
+
+
+def encode_together(clip, tokens: list[dict], watch=None) -> list[tuple] | None:
     """(states, pooled) of every prompt, many to a forward, as encode_from_tokens makes them one by one.
 
-    None where that is not so simple: more than one text encoder, chunk or weight.
+    `watch` is told how many more are done. None where that is not so simple: more than one text encoder, chunk or weight.
     """
     encoder = getattr(clip.cond_stage_model, getattr(clip.cond_stage_model, "clip", ""), None)
     if encoder is None or any(len(t) != 1 for t in tokens):
@@ -58,4 +66,6 @@ def encode_together(clip, tokens: list[dict]) -> list[tuple] | None:
     for start in range(0, len(chunks), TOGETHER):
         states, pooled = encoder.encode([[token for token, _ in c] for c in chunks[start : start + TOGETHER]])[:2]
         pairs += [(s[None].cpu(), p[None].cpu()) for s, p in zip(states, pooled)]
+        if watch:
+            watch(len(states))
     return pairs

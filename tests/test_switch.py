@@ -1,13 +1,16 @@
 """Fitting and calibrating the switch on synthetic prompts, and the state that --resume continues from."""
 
 import errno
+import random
+import struct
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from trainer.config import Config, ConfigError
-from trainer.state import load_state, save_state, state_path
+from trainer.sealed import Damaged, read_sealed, write_sealed
+from trainer.state import load_state, refuse_other_settings, save_state, state_path
 from trainer.switch import MARGIN, TAIL, calibrate, fit_switch
 from unhype import checkpoint
 from unhype.condition import Condition, read_condition
@@ -174,6 +177,105 @@ def test_no_state_is_named(config):
     with pytest.raises(FileNotFoundError) as error:
         load_state(config, *training(config))
     assert str(state_path(config)) in str(error.value) and "without --resume" in str(error.value)
+
+
+def mutated(whole: bytes, rng: random.Random) -> bytes:
+    """A file with one to three bytes changed, some cut out or put in, or cut off; half of them in the header."""
+    (length,) = struct.unpack("<Q", whole[:8])
+    place = rng.randrange(8 + length if rng.random() < 0.5 else len(whole))
+    kind = rng.randrange(4)
+    if kind == 0:
+        return whole[:place]
+    if kind == 1:
+        return whole[:place] + whole[place + rng.randrange(1, 20) :]
+    if kind == 2:
+        return whole[:place] + rng.randbytes(rng.randrange(1, 20)) + whole[place:]
+    changed = bytearray(whole)
+    for at in (place, *(rng.randrange(len(whole)) for _ in range(rng.randrange(3)))):
+        changed[at] = rng.choice((changed[at] ^ 1 << rng.randrange(8), rng.randrange(256), ord("9")))
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_damaged_state_is_one_line_that_names_the_file_or_changes_nothing(config, seed):
+    steps(*(run := training(config)), 2)
+    save_state(config, 2, *run)
+    path, rng, refused = state_path(config), random.Random(seed), 0
+    whole = path.read_bytes()
+    network, optimizer, generator = training(config)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    for _ in range(250):
+        path.write_bytes(mutated(whole, rng))
+        try:
+            assert load_state(config, network, optimizer, generator, lambda text: None) == 2
+        except (Damaged, ConfigError) as error:
+            refused += 1
+            assert str(path) in str(error) and "\n" not in str(error)
+            assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items()) and not optimizer.state
+        else:
+            assert all(torch.equal(value, run[0].state_dict()[name]) for name, value in network.state_dict().items())
+            assert torch.equal(generator.get_state(), run[2].get_state())
+            network, optimizer, generator = training(config)
+            before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert refused > 200
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        ({"iteration": "999999999"}, "at iteration 999999999, and iterations is 300: give at least as many"),
+        ({"iteration": "-1"}, "no whole number"),
+        ({"iteration": "2.5"}, "no whole number"),
+        ({"config": ""}, "nothing of its settings"),
+        ({"network.concept": torch.zeros(K, 5)}, "tensor network.concept is missing, not of this training or of another size"),
+        ({"network.concept": torch.zeros(K, 4, dtype=torch.int64)}, "tensor network.concept is missing"),
+        ({"network.concept": None}, "tensor network.concept is missing"),
+        ({"network.more": torch.zeros(1)}, "tensor network.more is missing, not of this training"),
+        ({"optimizer.concept.exp_avg": None}, "tensor optimizer.concept.exp_avg is missing"),
+        ({"optimizer.concept.step": torch.tensor(torch.nan)}, "optimizer.concept.step holds NaN"),
+        ({"rng": torch.zeros(5056, dtype=torch.uint8)}, "its random state is none"),
+        ({"rng": torch.zeros(5055, dtype=torch.uint8)}, "tensor rng is missing, not of this training or of another size"),
+    ],
+)
+def test_a_state_is_judged_as_strictly_as_an_eraser(config, change, says):
+    """Also where whoever made it sealed it."""
+    steps(*(run := training(config)), 2)
+    save_state(config, 2, *run)
+    path = state_path(config)
+    tensors, metadata = read_sealed(path, lambda *_: None)
+    texts = {k: v for k, v in change.items() if isinstance(v, str)}
+    values = {k: v for k, v in (tensors | change).items() if isinstance(v, torch.Tensor)}
+    write_sealed(values, path, metadata | texts)
+    with pytest.raises((Damaged, ConfigError)) as error:
+        load_state(config, *training(config))
+    assert str(path) in str(error.value) and says in str(error.value) and "start without --resume" in str(error.value)
+
+
+@pytest.mark.parametrize("left", [0, 7, 500, -1])
+def test_a_newest_state_that_is_cut_off_falls_back_to_the_one_before(config, left):
+    steps(*(run := training(config)), 1)
+    save_state(config, 1, *run)
+    expected = {name: value.clone() for name, value in run[0].state_dict().items()}
+    steps(*run, 1)
+    save_state(config, 2, *run)
+    path, said = state_path(config), []
+    path.write_bytes(path.read_bytes()[:left])
+    resumed = training(config)
+    assert load_state(config, *resumed, said.append) == 1
+    assert all(torch.equal(value, expected[name]) for name, value in resumed[0].state_dict().items())
+    assert said[0].startswith(f"warning: {path} is damaged") and "the state before it is taken" in said[0] and "iteration 1" in said[1]
+    path.unlink()  # as a kill between the two renamings leaves it
+    assert load_state(config, *training(config), said.append) == 1
+
+
+def test_other_settings_are_refused_before_anything_is_written(config):
+    save_state(config, 1, *training(config))
+    refuse_other_settings(config)
+    config.vae, config.most_misses = "other.safetensors", 0.5  # may change
+    refuse_other_settings(config)
+    config.rank += 1
+    with pytest.raises(ConfigError, match="made with other settings"):
+        refuse_other_settings(config)
 
 
 def test_a_full_disk_keeps_the_former_state(config, monkeypatch):

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from trainer.beside import log_path, state_path
 from trainer.prompts.words import MAPPINGS
+from trainer.train import MISSED
 from unhype.checkpoint import load_eraser
 from unhype.hypernetwork import Hypernetwork, Shape
 from unhype.layers import Layer
@@ -39,6 +41,7 @@ SMALL = (
     "--autocast",
     "none",
 )
+NO_BARS = ("--least-erased", "0", "--most-misses", "1", "--most-false-alarms", "1")  # eight steps erase next to nothing
 
 
 def command(out, *extra):
@@ -58,12 +61,32 @@ def run(folder, *arguments):
     return subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, timeout=300)
 
 
+def iterations(out) -> list[dict]:
+    return [line for text in log_path(out).read_text().splitlines() if "iteration" in (line := json.loads(text))]
+
+
 @pytest.fixture(scope="module")
 def whole(comfy, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     done = run(folder, folder / "eraser.safetensors", "--preview-every", "4")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == MISSED, done.stderr
+    (folder / "said.txt").write_text(done.stdout, encoding="utf-8")
     return folder
+
+
+def test_a_training_that_erases_nothing_ends_with_its_own_exit_code(whole):
+    """Its file is kept, and log, file and last lines say what it misses and what to do."""
+    *_, said, last = (whole / "said.txt").read_text(encoding="utf-8").splitlines()
+    assert last == "verdict: FAILED, 1 bars missed: do not rely on this eraser"
+    assert said.startswith("  FAILED 'cat':") and "at least 50% is expected. Train longer (iterations)" in said
+    verdict = load_eraser(whole / "eraser.safetensors").metrics["verdict"]
+    assert not verdict["passed"] and verdict["concepts"]["cat"]["erased"] < 0.5 and verdict["left_alone"] == 1
+    assert json.loads((whole / "eraser.jsonl").read_text().splitlines()[-1]) == {"verdict": verdict}
+
+
+def test_by_products_end_in_nothing_that_comfyui_lists(whole):
+    listed = {p.name for p in whole.iterdir() if p.name != "said.txt"}
+    assert listed == {"eraser.safetensors", "eraser.jsonl", "eraser.previews", "eraser.cache", "eraser.state", "eraser.state.old"}
 
 
 def test_writes_eraser_log_previews_and_state(whole):
@@ -71,7 +94,7 @@ def test_writes_eraser_log_previews_and_state(whole):
     assert [(c.name, c.mapping) for c in eraser.concepts] == [("cat", "forest")]
     assert eraser.training["iterations"] == 8 and eraser.metrics["train_seconds"] > 0
     assert eraser.base["name"] == "demo" and len(eraser.base["sketch"]) == 4 * len(eraser.network.shape.layers)
-    lines = [json.loads(line) for line in (whole / "eraser.jsonl").read_text().splitlines()]
+    *lines, _ = [json.loads(line) for line in (whole / "eraser.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in lines] == list(range(1, 9)) and {"loss", "task", "retain", "seconds"} <= lines[0].keys()
     assert [p.name for p in sorted((whole / "eraser.previews").iterdir())] == ["000004.png", "000008.png"]
 
@@ -94,7 +117,7 @@ def test_stopped_and_resumed_is_bit_equal(whole, tmp_path):
     process = subprocess.Popen(
         command(out, "--preview-every", "0"), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    state = out.with_suffix(".state.safetensors")
+    state = state_path(out)
     for _ in range(3000):
         if state.exists() or process.poll() is not None:
             break
@@ -103,8 +126,11 @@ def test_stopped_and_resumed_is_bit_equal(whole, tmp_path):
     text, _ = process.communicate(timeout=120)
     assert process.returncode == 130 and "continue with --resume" in text, text
     assert not out.exists() and state.exists()
-    resumed = run(tmp_path, out, "--preview-every", "0", "--resume")
+    before = iterations(out)[-1]["seconds"]
+    resumed = run(tmp_path, out, "--preview-every", "0", "--resume", *NO_BARS)
     assert resumed.returncode == 0, resumed.stderr
+    assert [line["iteration"] for line in iterations(out)] == list(range(1, 9))
+    assert load_eraser(out).metrics["train_seconds"] > before + 1  # of both sessions
     expected, found = load_file(whole / "eraser.safetensors"), load_file(out)
     assert expected.keys() == found.keys() and all((expected[k] == found[k]).all() for k in expected)
 
@@ -112,15 +138,22 @@ def test_stopped_and_resumed_is_bit_equal(whole, tmp_path):
 def test_killed_without_warning_is_resumable(whole, tmp_path):
     out = tmp_path / "eraser.safetensors"
     process = subprocess.Popen(command(out, "--preview-every", "0"), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    state = out.with_suffix(".state.safetensors")
+    state = state_path(out)
     for _ in range(3000):
         if state.exists() or process.poll() is not None:
             break
         time.sleep(0.05)
+    second = run(tmp_path, out, "--preview-every", "0")
     process.kill()
     process.wait()
-    resumed = run(tmp_path, out, "--preview-every", "0", "--resume")
+    assert second.returncode == 1 and "another run" in second.stderr.splitlines()[-1] and str(out) in second.stderr
+    with open(log_path(out), "a", encoding="utf-8") as log:  # what a killed run wrote beyond its last state, the last line half
+        log.write('{"iteration": 7, "loss": 9, "seconds": 1}\n{"iterat')
+    half = out.with_name(f".{out.name}.123.tmp")
+    half.write_bytes(b"half")
+    resumed = run(tmp_path, out, "--preview-every", "0", "--resume", *NO_BARS)
     assert resumed.returncode == 0, resumed.stderr
+    assert [line["iteration"] for line in iterations(out)] == list(range(1, 9)) and not half.exists()
     expected, found = load_file(whole / "eraser.safetensors"), load_file(out)
     assert all((expected[k] == found[k]).all() for k in expected)
 
@@ -128,7 +161,18 @@ def test_killed_without_warning_is_resumable(whole, tmp_path):
 def from_the_command_line(folder, *extra):
     """An eraser trained on the demo base without a file of settings."""
     sizes = ("--size", "64x64", "--pair-size", "128x64", "--preview-every", "0")
-    arguments = [sys.executable, str(ROOT / "trainer/train.py"), "--base", "demo", "--out", "new/cat.safetensors", *SMALL, *sizes, *extra]
+    arguments = [
+        sys.executable,
+        str(ROOT / "trainer/train.py"),
+        "--base",
+        "demo",
+        "--out",
+        "new/cat.safetensors",
+        *SMALL,
+        *sizes,
+        *NO_BARS,
+        *extra,
+    ]
     done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return load_eraser(folder / "new/cat.safetensors"), done.stdout + done.stderr
@@ -166,6 +210,14 @@ def test_bad_input_is_one_line_that_says_what_to_do(comfy, tmp_path, arguments, 
     done = run(tmp_path, tmp_path / "x.safetensors", *arguments)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: ") and text in done.stderr
+
+
+@pytest.mark.parametrize("code", ["ascii", "cp1252"])
+def test_a_console_without_the_concepts_letters_still_gets_the_message(tmp_path, code):
+    environment = {**os.environ, "PYTHONIOENCODING": code}
+    arguments = command(tmp_path / "x.safetensors", "--erase", "\N{CAT FACE} -> ?\N{DOG FACE}")
+    done = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, encoding=code, timeout=60)
+    assert done.returncode == 1 and "Traceback" not in done.stderr and r"\U0001f431" in done.stderr.splitlines()[-1]
 
 
 def test_comfyui_that_is_not_there(tmp_path):

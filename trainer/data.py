@@ -2,7 +2,6 @@
 
 import dataclasses
 import random
-from pathlib import Path
 
 import torch
 
@@ -10,7 +9,9 @@ from host.backbone import Backbone
 from unhype.condition import Condition, read_condition, stack_conditions
 
 from . import samples
+from .beside import cache_path
 from .config import Config
+from .progress import watched
 from .prompts import concepts, wordings
 from .prompts.neighbours import meaningless
 from .samples import Asked, Batch, Labels, Samples
@@ -41,7 +42,9 @@ class Data:
         words = config.retain or [erased[0].mapping]
         bare = [concepts.bare_prompts(list(e.words), words, BARE, seed + k) for k, e in enumerate(erased)]
         safe_names = random.Random(seed).sample(words, min(len(words), max(BARE, 2 * len(erased))))
-        known = meaningless(backbone, [w for e in erased for w in e.words], VOCABULARY, seed)
+        with watched(backbone, "encoding the text encoder's own words", None, progress):
+            known = meaningless(backbone, [w for e in erased for w in e.words], VOCABULARY, seed)
+        self.words = known
         among = lambda prompts, s: [
             text
             for i, (pool, most) in enumerate(((words, NAMES), (known, ANY), (known, ANY)))
@@ -57,22 +60,29 @@ class Data:
         self.wording = self.wordings_of(bare)
         bare_named = torch.cat([torch.eye(len(erased), dtype=torch.bool)[k].expand(len(b), -1) for k, b in enumerate(bare)])
         self.named = torch.cat([*[self.labels.named] * 4, bare_named])  # of target_texts
-        progress(f"encoding {len(texts) + len(self.target_texts) + len(self.safe_texts)} prompts")
         # What is blended or put among others later has to be encoded together, for one length.
         anchored = backbone.family.anchors and config.objective == "direct" and not unconditional
         anchors = [p for p in self.retain if anchored and not p.pair]
         anchors = [concepts.Target(p, p.text, (0,)) for p in random.Random(seed).sample(anchors, min(ANCHORS, len(anchors)))]
-        shown = backbone.encode([*texts, *(t.mapped for t in self.targets), *(a.mapped for a in anchors), ""])
+        together = [*texts, *(t.mapped for t in self.targets), *(a.mapped for a in anchors), ""]
+        prompts = [*self.target_texts, *self.safe_texts]
+        count = len(together) + len(config.clip_skips) * len(prompts)
+        progress(f"encoding {count} prompts")
+        with watched(backbone, "encoding", count, progress):
+            shown = backbone.encode(together)
+            every = [backbone.encode(prompts, skip).condition() for skip in config.clip_skips]
         self.text, mapped, self.empty = shown.rows(slice(len(texts))), shown.rows(slice(len(texts), 2 * len(texts))), shown.tokens[-1:]
         self.anchor_text = shown.rows(slice(2 * len(texts), -1))
-        every = [backbone.encode([*self.target_texts, *self.safe_texts], skip).condition() for skip in config.clip_skips]
         count = len(self.target_texts)
         self.conditions = every  # targets, then safe prompts; the others are parts of them
         self.target_conditions, self.safe_conditions = [c.rows(slice(count)) for c in every], [c.rows(slice(count, None)) for c in every]
-        cache = Path(config.out).with_suffix(".cache.safetensors")
         asked, kept = Asked(self.targets, self.text, mapped), Asked(anchors, self.anchor_text, self.anchor_text) if anchors else None
-        self.samples = samples.cached_samples(backbone, config, asked, kept, cache, progress, unconditional)
+        self.samples = samples.cached_samples(backbone, config, asked, kept, cache_path(config.out), progress, unconditional)
         self.anchors = self.samples.pop() if anchors else None
+
+    def seen(self) -> set[str]:
+        """Every prompt that the training reads."""
+        return {*self.target_texts, *self.safe_texts}
 
     def label(self, erased) -> Labels:
         """Which concepts the target prompts name, and which of those are off."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from host.folders import eraser_folders
 from host.start import find_comfy, start_comfy
 
+from . import beside
 from .settings import Config, refuse
 
 ENDING = ".safetensors"
@@ -76,13 +77,14 @@ def where_to_find(out: str | Path) -> str:
 
 def written(config: Config) -> dict[str, Path]:
     """Everything that a training writes, by what it is."""
-    from .state import state_path
-
-    out = Path(config.out)
+    out = config.out
     return {
-        "eraser": out,
-        "state": state_path(config),
-        "log": out.with_suffix(".jsonl"),
-        "previews": out.with_suffix(".previews"),
-        "cache": out.with_suffix(".cache.safetensors"),
+        "eraser": Path(out),
+        "state": beside.state_path(out),
+        "state before": beside.former_state_path(out),
+        "coming state": beside.coming_state_path(out),
+        "log": beside.log_path(out),
+        "previews": beside.previews_path(out),
+        "cache": beside.cache_path(out),
+        "lock": beside.lock_path(out),
     }

@@ -1,20 +1,33 @@
-"""Preview pictures while training: base, half and full strength, on erased and on kept prompts."""
+"""Preview pictures while training: base, half and full strength, on erased and on kept prompts, with labels."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from host.backbone import Backbone
 from host.encode import Text
 from host.sampling import adapted_sampling
 from unhype.hypernetwork import at_strength
 
+from . import beside
 from .config import Config
 
 ROWS = 4  # prompts of each kind
-SHOWN = (0.0, 0.5, 1.0)
+SHOWN = {"no eraser": 0.0, "half": 0.5, "full": 1.0}
+NARROWEST = 160  # pixels of a picture, so that its prompt fits above it
+FONT, LINES, GAP = 13, 5, 6  # size of letters, lines of a prompt, pixels around a label
+
+
+@dataclass
+class Shown:
+    """The prompts of a preview: a few erased ones, then a few kept ones, and as many empty ones."""
+
+    labels: list[str]
+    text: Text
+    negative: Text
 
 
 def picture_grid(pictures: torch.Tensor, columns: int) -> Image.Image:
@@ -24,30 +37,65 @@ def picture_grid(pictures: torch.Tensor, columns: int) -> Image.Image:
     return Image.fromarray((grid.clamp(0, 1) * 255).round().to(torch.uint8).numpy().astype(np.uint8))
 
 
-def shown(backbone: Backbone, targets, retain) -> tuple[Text, Text]:
-    """The prompts of a preview, a few erased ones and a few kept ones, and as many empty ones."""
+def letters() -> ImageFont.ImageFont:
+    try:
+        return ImageFont.load_default(FONT)
+    except TypeError:  # Pillow before 10.1 has one size
+        return ImageFont.load_default()
+
+
+def wrapped(text: str, width: float, font) -> list[str]:
+    """A text in lines that are at most `width` pixels wide, LINES of them; what the font has no letters for is escaped."""
+    lines = [""]
+    for letter in " ".join(text.split()).encode("latin-1", "backslashreplace").decode("latin-1"):
+        if font.getlength(lines[-1] + letter) > width:
+            line, _, word = lines[-1].rpartition(" ")
+            lines[-1:] = [line, word] if line else [lines[-1], ""]
+        lines[-1] += letter
+    lines = [line.strip() for line in lines]
+    return lines if len(lines) <= LINES else [*lines[: LINES - 1], lines[LINES - 1][:-3] + "..."]
+
+
+def labelled(grid: Image.Image, above: list[str], beside: list[str]) -> Image.Image:
+    """A grid of pictures, small ones enlarged, with a text above each column and one beside each row."""
+    enlarged = -(-NARROWEST * len(above) // grid.width)
+    grid = grid.resize((grid.width * enlarged, grid.height * enlarged), Image.Resampling.NEAREST)
+    column, row, font = grid.width // len(above), grid.height // len(beside), letters()
+    columns = [wrapped(text, column - 2 * GAP, font) for text in above]
+    line = FONT + 3
+    top, left = 2 * GAP + line * max(map(len, columns)), int(2 * GAP + max(map(font.getlength, beside)))
+    picture = Image.new("RGB", (left + grid.width, top + grid.height), "white")
+    picture.paste(grid, (left, top))
+    draw = ImageDraw.Draw(picture)
+    for i, lines in enumerate(columns):
+        for k, text in enumerate(lines):
+            draw.text((left + i * column + GAP, GAP + k * line), text, fill="black", font=font)
+    for i, text in enumerate(beside):
+        draw.text((GAP, top + i * row + row // 2 - FONT // 2), text, fill="black", font=font)
+    return picture
+
+
+def shown(backbone: Backbone, targets, retain) -> Shown:
+    """The prompts of a training's previews."""
     spread = lambda prompts: [prompts[i * len(prompts) // ROWS] for i in range(min(ROWS, len(prompts)))]
-    texts = [t.prompt.text for t in spread([t for t in targets if not t.prompt.pair])] + [
-        p.text for p in spread([p for p in retain if not p.pair])
-    ]
-    text = backbone.encode([*texts, ""])
-    return text.rows(slice(-1)), text.rows(slice(-1, None)).repeated(len(texts))
+    erased = [t.prompt.text for t in spread([t for t in targets if not t.prompt.pair])]
+    kept = [p.text for p in spread([p for p in retain if not p.pair])]
+    text = backbone.encode([*erased, *kept, ""])
+    labels = [f"erased: {text}" for text in erased] + [f"kept: {text}" for text in kept]
+    return Shown(labels, text.rows(slice(-1)), text.rows(slice(-1, None)).repeated(len(labels)))
 
 
 @torch.no_grad()
-def write_preview(backbone: Backbone, network, config: Config, prompts: tuple[Text, Text], iteration: int) -> Path:
+def write_preview(backbone: Backbone, network, config: Config, prompts: Shown, iteration: int) -> Path:
     """One PNG: a row per strength (none, half, full), erased prompts on the left, kept ones on the right."""
-    text, negative = prompts
-    count, pictures = len(text.tokens), []
-    for strength in SHOWN:
-        model = adapted_sampling(
-            backbone, network.shape.layers, torch.arange(count), at_strength(network, text.condition().to(backbone.device), strength)
-        )
-        latents = backbone.sample(
-            text.conditioning(), negative.conditioning(), config.size_of(False), config.seed, config.sampling_steps, config.cfg, model
-        )
+    count, pictures = len(prompts.labels), []
+    for strength in SHOWN.values():
+        factors = at_strength(network, prompts.text.condition().to(backbone.device), strength)
+        model = adapted_sampling(backbone, network.shape.layers, torch.arange(count), factors)
+        positive, negative = prompts.text.conditioning(), prompts.negative.conditioning()
+        latents = backbone.sample(positive, negative, config.size_of(False), config.seed, config.sampling_steps, config.cfg, model)
         pictures.append(backbone.decode(latents))
-    path = Path(config.out).with_suffix(".previews") / f"{iteration:06d}.png"
+    path = beside.previews_path(config.out) / f"{iteration:06d}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture_grid(torch.cat(pictures), count).save(path)
+    labelled(picture_grid(torch.cat(pictures), count), prompts.labels, list(SHOWN)).save(path)
     return path

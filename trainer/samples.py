@@ -12,20 +12,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from host.backbone import Backbone
 from host.encode import Text
-from unhype.checkpoint import write_atomically
 from unhype.condition import Condition
 
 from .config import Config
+from .content import content_of
 from .objectives import guided_target
+from .progress import Progress
 from .prompts.concepts import Target
+from .sealed import Damaged, read_sealed, write_sealed
 
-# What the samples depend on; another value of one of these makes another cache.
+# What the samples depend on beside the base's content; another value of one of these makes another cache.
 DEPENDS = (
-    "base",
     "erase",
     "templates",
     "retain",
@@ -112,41 +112,52 @@ class Samples:
         return torch.multinomial(1 / torch.bincount(self.concept).float()[self.concept], size, replacement=True, generator=rng)
 
 
-def cache_key(config: Config, targets: list[Target], own: bool = False) -> str:
-    depends = [getattr(config, name) for name in DEPENDS], [(t.prompt.text, t.mapped, guidance_of(t, config)) for t in targets], own
-    return hashlib.sha256(repr(depends).encode()).hexdigest()
+def cache_key(config: Config, targets: list[Target], own: bool = False, content: str = "") -> str:
+    prompts = [(t.prompt.text, t.mapped, guidance_of(t, config)) for t in targets]
+    return hashlib.sha256(repr(([getattr(config, name) for name in DEPENDS], prompts, own, content)).encode()).hexdigest()
 
 
 def cached_samples(
     backbone: Backbone, config: Config, asked: Asked, anchors: Asked | None, path: Path, progress, own: bool
 ) -> list[Samples]:
     """The targets' samples of both picture sizes and then the anchors', from the cache file at `path` where it was made with
-    the same settings.
+    the same settings, of the same base.
 
-    `own` as draw_samples has it.
+    `own` as draw_samples has it. Raises ValueError where the base gives NaN; nothing of that is kept.
     """
-    from safetensors import safe_open
-
-    key = cache_key(config, asked.targets + (anchors.targets if anchors else []), own)
-    names = Samples.__dataclass_fields__
+    texts = [asked.text, asked.mapped, backbone.encode([""]), *([anchors.text] if anchors else [])]
+    key = cache_key(config, asked.targets + (anchors.targets if anchors else []), own, content_of(backbone, texts, config.sampling_steps))
     if path.exists():
         try:
-            with safe_open(path, framework="pt") as file:
-                fresh = (file.metadata() or {}).get("key") == key
-            if fresh:
-                tensors = load_file(path)
-                return [Samples(*(tensors[f"{i}.{name}"] for name in names)) for i in range(len(tensors) // len(names))]
-        except Exception as error:  # a cache that cannot be read is only made again
-            progress(f"cache {path} is not usable ({error}), sampling again")
-    made = [
-        draw_samples(backbone, config, asked, pair, progress, own)
-        for pair in (False, True)
-        if any(t.prompt.pair == pair for t in asked.targets)
-    ]
+            return read_samples(path, key)
+        except Damaged as error:
+            progress(f"{error}: sampling again")
+    made = [draw_samples(backbone, config, asked, pair, progress, own) for pair in (False, True) if by_concept(asked.targets, pair)]
     if anchors:
         made.append(draw_anchors(backbone, config, anchors, made[0], progress))
-    write_atomically({f"{i}.{name}": getattr(s, name).contiguous() for i, s in enumerate(made) for name in names}, path, {"key": key})
+    tensors = {f"{i}.{name}": value.contiguous() for i, s in enumerate(made) for name, value in vars(s).items()}
+    if not all(t.isfinite().all() for t in tensors.values()):
+        raise ValueError(
+            f"base model {config.base} gives NaN or infinite values where it draws its own pictures: "
+            "the file is damaged, or its weights are too large for half precision. Download it again or choose another one"
+        )
+    write_sealed(tensors, path, {"key": key})
     return made
+
+
+def read_samples(path: Path, key: str) -> list[Samples]:
+    """The samples of a cache file. Raises Damaged, naming the file, where it was made otherwise or does not hold what was written."""
+    names = Samples.__dataclass_fields__
+
+    def judge(metadata, found):
+        if metadata.get("key") != key:
+            raise Damaged(f"{path} is of another base model or other settings")
+        kinds = len(found) // len(names)
+        if not kinds or found.keys() != {f"{i}.{name}" for i in range(kinds) for name in names}:
+            raise Damaged(f"{path} is damaged: it does not hold samples")
+
+    tensors, _ = read_sealed(path, judge)
+    return [Samples(*(tensors[f"{i}.{name}"] for name in names)) for i in range(len(tensors) // len(names))]
 
 
 def guidance_of(target: Target, config: Config) -> float:
@@ -187,9 +198,11 @@ def draw_samples(backbone: Backbone, config: Config, asked: Asked, pair: bool, p
     alike, rng = by_concept(targets, pair), random.Random(config.seed + 1)
     empty = backbone.encode([""])
     parts = []
+    what = what or ("pictures of pairs" if pair else "pictures")
+    progress(f"sampling {count} {what}")
+    bar = Progress(f"sampling {what}", count, unit="picture", say=progress)
     for start in range(0, count, config.batch):
         rows = order[start : start + config.batch]
-        progress(f"sampling {what or ('pairs' if pair else 'pictures')}: {start + len(rows)} of {count}")
         negative = empty.repeated(len(rows))
         with torch.autocast(backbone.device.type, torch.bfloat16, enabled=config.autocast == "bf16"):
             kept = backbone.sample(
@@ -212,6 +225,8 @@ def draw_samples(backbone: Backbone, config: Config, asked: Asked, pair: bool, p
                 eps_star = guided_target(eps_mapped, eps, guidance[prompts].view(-1, 1, 1, 1).to(x.device))
                 kept_rows = (x.float(), sigmas, torch.tensor(prompts), concept, eps, eps_star)
                 parts.append(tuple(t.cpu() for t in kept_rows))
+        bar.advance(len(rows))
+    bar.close()
     x, sigma, prompt, concept, eps, eps_star = (torch.cat(p) for p in zip(*parts))
     return Samples(x, sigma, prompt, concept, eps, eps_star, level_scale((eps_star - eps).square().mean((1, 2, 3)), sigma, backbone.flow))
 
@@ -219,7 +234,7 @@ def draw_samples(backbone: Backbone, config: Config, asked: Asked, pair: bool, p
 def draw_anchors(backbone: Backbone, config: Config, anchors: Asked, targets: Samples, progress) -> Samples:
     """Half as many pictures of anchors as of targets, of one picture size, and their scale by that of the targets' samples."""
     few = replace(config, pictures=max(1, config.pictures // 2))
-    found = draw_samples(backbone, few, anchors, False, progress, False, "anchors")
+    found = draw_samples(backbone, few, anchors, False, progress, False, "pictures of anchors")
     level = (found.sigma[:, None] - targets.sigma).abs().argmin(1)
     return replace(found, scale=ANCHORED * targets.scale[level])
 

@@ -87,6 +87,16 @@ class Config:
     autocast: str = setting("none", "precision of a step", choices=("none", "bf16"))
     seed: int = setting(0, "of everything that is drawn by lot", SEED, zero=True)
 
+    least_erased: float = setting(
+        0.5,
+        "of the wanted change, of every concept, on prompts that training does not see; less ends with exit code 3, as do:",
+        1,
+        zero=True,
+        group="the verdict",
+    )
+    most_misses: float = setting(0.05, "share of prompts that name a concept, on which its switch does not fire", 1, zero=True)
+    most_false_alarms: float = setting(0.05, "share of prompts that name none, on which it does", 1, zero=True)
+
     preview_every: int = setting(100, "iterations; 0: no previews", 10_000_000, zero=True, group="along the way")
     save_every: int = setting(100, "iterations", 10_000_000)
 

@@ -1,17 +1,20 @@
-"""All of a training that a resumed one needs: weights, optimizer, random state, step. Safetensors, written atomically."""
+"""All of a training that a resumed one needs: weights, optimizer, random state, step. Two files: the newest and the one before."""
 
 import hashlib
+import os
+import re
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 
-from unhype.checkpoint import write_atomically
-
+from . import beside
 from .config import Config, ConfigError
+from .progress import say
+from .sealed import Damaged, read_sealed, write_sealed
 
-FREE = ("out", "preview_every", "save_every", "iterations")  # settings that a resumed training may change
+# Settings that a resumed training may change.
+FREE = ("out", "vae", "preview_every", "save_every", "iterations", "least_erased", "most_misses", "most_false_alarms")
 
 
 def fingerprint(config: Config) -> str:
@@ -19,36 +22,113 @@ def fingerprint(config: Config) -> str:
 
 
 def state_path(config: Config) -> Path:
-    return Path(config.out).with_suffix(".state.safetensors")
+    return beside.state_path(config.out)
 
 
 def save_state(config: Config, iteration: int, network, optimizer, rng: torch.Generator) -> None:
-    parameters = dict(network.named_parameters())
+    """Save beside the state before this one, which then becomes the former one."""
     tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
-    for name, p in parameters.items():
+    for name, p in network.named_parameters():
         tensors |= {f"optimizer.{name}.{k}": v for k, v in optimizer.state.get(p, {}).items()}
     tensors["rng"] = rng.get_state()
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    write_atomically(tensors, state_path(config), {"iteration": str(iteration), "config": fingerprint(config)})
+    path, coming = state_path(config), beside.coming_state_path(config.out)
+    write_sealed(tensors, coming, {"iteration": str(iteration), "config": fingerprint(config)})
+    if path.exists():
+        os.replace(path, beside.former_state_path(config.out))
+    os.replace(coming, path)
 
 
-def load_state(config: Config, network, optimizer, rng: torch.Generator) -> int:
-    """Restore the training that --resume continues; returns its iteration.
+def saved(config: Config) -> list[Path]:
+    """The state files that there are, the newest first. Raises FileNotFoundError where there is none."""
+    paths = [path for path in (state_path(config), beside.former_state_path(config.out)) if path.is_file()]
+    if not paths:
+        raise FileNotFoundError(
+            f"--resume: there is no {state_path(config)}; start without --resume, or give the --out of the training that was stopped"
+        )
+    return paths
 
-    Raises FileNotFoundError without one, ConfigError where its settings were others.
-    """
-    path = state_path(config)
-    if not path.exists():
-        raise FileNotFoundError(f"--resume: there is no {path}; start without --resume, or give the --out of the training that was stopped")
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
+
+def refuse_other_settings(config: Config) -> None:
+    """Raise ConfigError where the training that --resume continues was one of other settings: asked before anything is written."""
+    for path in saved(config):
+        try:
+            with safe_open(path, framework="pt") as file:
+                judge_settings(path, config, file.metadata() or {})
+            return
+        except (Damaged, SafetensorError):
+            pass  # said when it is loaded
+
+
+def judge_settings(path: Path, config: Config, metadata: dict[str, str]) -> None:
+    if not re.fullmatch("[0-9a-f]{64}", metadata.get("config", "")):
+        raise Damaged(f"{path} is damaged: it says nothing of its settings")
     if metadata["config"] != fingerprint(config):
         raise ConfigError(f"--resume: {path} was made with other settings; give the same ones, or start without --resume")
-    tensors = load_file(path)
+
+
+def load_state(config: Config, network, optimizer, rng: torch.Generator, progress=say) -> int:
+    """Restore the training that --resume continues; returns its iteration.
+
+    Where the newest state is damaged, a line says so and the one before it is taken. Raises FileNotFoundError without
+    one, ConfigError where its settings were others, Damaged where none is whole.
+    """
+    paths = saved(config)
+    for path in paths:
+        try:
+            iteration, tensors = read_state(path, config, network, optimizer, rng)
+            break
+        except Damaged as error:
+            if path == paths[-1]:
+                raise Damaged(f"--resume: {error}; start without --resume") from None
+            progress(f"warning: {error}; the state before it is taken")
+    progress(f"continuing from {path}, at iteration {iteration}")
     network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
     for name, p in network.named_parameters():
         prefix = f"optimizer.{name}."
         if found := {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}:
-            optimizer.state[p] = {k: v.clone() if k == "step" else v.to(p.device, copy=True) for k, v in found.items()}
+            optimizer.state[p] = {k: v if k == "step" else v.to(p.device) for k, v in found.items()}
     rng.set_state(tensors["rng"])
-    return int(metadata["iteration"])
+    return iteration
+
+
+def read_state(path: Path, config: Config, network, optimizer, rng: torch.Generator) -> tuple[int, dict[str, torch.Tensor]]:
+    """A state file's iteration and tensors, every name, size and value checked. Raises as load_state does."""
+
+    def judge(metadata, found):
+        judge_settings(path, config, metadata)
+        if not re.fullmatch("[1-9][0-9]{0,11}", metadata.get("iteration", "")):
+            raise Damaged(f"{path} is damaged: its iteration is no whole number from 1")
+        expected = layout(network, optimizer, rng)
+        for name in sorted(expected.keys() | found.keys()):
+            if expected.get(name) != found.get(name) and not (name.startswith("optimizer.") and without_moments(name, found)):
+                raise Damaged(f"{path} is damaged: its tensor {name} is missing, not of this training or of another size")
+
+    tensors, metadata = read_sealed(path, judge)
+    iteration = int(metadata["iteration"])
+    if iteration > config.iterations:
+        raise ConfigError(
+            f"--resume: {path} is at iteration {iteration}, and iterations is {config.iterations}: "
+            "give at least as many, or start without --resume"
+        )
+    try:
+        torch.Generator().set_state(tensors["rng"])
+    except RuntimeError as error:
+        raise Damaged(f"{path} is damaged: its random state is none ({error})") from None
+    return iteration, tensors
+
+
+def layout(network, optimizer, rng: torch.Generator) -> dict[str, tuple]:
+    """Type and shape of every tensor of a state: weights, Adam's step and two moments of what is trained, random state."""
+    expected = {f"network.{k}": (v.dtype, tuple(v.shape)) for k, v in network.state_dict().items()}
+    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    for name, p in network.named_parameters():
+        if id(p) in trained:
+            expected[f"optimizer.{name}.step"] = torch.float32, ()
+            expected |= {f"optimizer.{name}.{moment}": (p.dtype, tuple(p.shape)) for moment in ("exp_avg", "exp_avg_sq")}
+    return expected | {"rng": (torch.uint8, tuple(rng.get_state().shape))}
+
+
+def without_moments(name: str, found: dict) -> bool:
+    """Whether the parameter of an optimizer's tensor has none of them yet: no gradient has reached it."""
+    return not any(other.startswith(name.rpartition(".")[0] + ".") for other in found)

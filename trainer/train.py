@@ -9,16 +9,15 @@
 It works from any folder: a path with a folder is taken from where you are, and MODEL and cat, without one, lie where
 ComfyUI looks: in models/checkpoints or diffusion_models, and in models/unhype.
 
-Beside the eraser file it writes a .jsonl log, .previews/*.png, a .cache.safetensors of samples and a
-.state.safetensors to resume from. ComfyUI is found by --comfyui, COMFYUI_PATH, or the folder the pack lies in.
+Beside the eraser file it writes a .jsonl log, .previews/*.png, a .cache of samples and a .state to resume from. The last
+lines are the verdict, on prompts that the training did not see; where it misses a bar of the settings, the exit code is 3.
+ComfyUI is found by --comfyui, COMFYUI_PATH, or the folder the pack lies in.
 """
 
 import time
 
 STARTED = time.time()
 
-import json
-import signal
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -28,7 +27,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from tqdm import tqdm
 
 from host import memory
 from host.backbone import Backbone
@@ -37,13 +35,20 @@ from host.memory import device_memory
 from host.start import find_comfy, start_comfy
 from trainer import dry_run, previews, state, switch
 from trainer.before import check_loaded, prepare
+from trainer.beside import log_path
 from trainer.config import Config, ConfigError, parse_arguments
 from trainer.data import Data
+from trainer.divergence import Diverged, divergence
 from trainer.extend import take_over
+from trainer.lock import Busy, only_run
+from trainer.log import Log, peak_mb
 from trainer.objectives import OBJECTIVES, retention_loss
 from trainer.paths import where_to_find
+from trainer.progress import Progress, never_refuse, say, watched
 from trainer.prompts.neighbours import resolve
 from trainer.samples import Batch
+from trainer.stop import StopRequest, raise_when_asked
+from trainer.verdict import HeldOut, judge
 from unhype.adapter import Term, adapter
 from unhype.checkpoint import Concept, Eraser, load_eraser, save_eraser
 from unhype.condition import parts, stack_conditions
@@ -57,29 +62,8 @@ CLIP = 1.0  # gradient norm
 # What reads the prompt learns at this share of the heads' rate: as fast as they, the retention loss drives h into the flat
 # side of SiLU, of a dozen concepts one or two stay there with a short adapter, and they are drawn.
 READERS, READERS_RATE = ("trunk.", "summary.", "concept"), 0.3
+MISSED = 3  # exit code of a training that misses a bar
 HELD_OUT = 5  # every fifth prompt of a kind goes to the switch's calibration instead of its fit
-
-
-class Diverged(RuntimeError):
-    pass
-
-
-class StopRequest:
-    """Ctrl+C and SIGTERM while training: the first asks to stop after the step at hand, so that what is saved is whole."""
-
-    def __enter__(self):
-        self.asked = False
-        self.former = {s: signal.signal(s, self.ask) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def ask(self, *_):
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-    def __exit__(self, *_):
-        for number, handler in self.former.items():
-            signal.signal(number, handler)
 
 
 def new_network(config: Config, backbone: Backbone, data: Data) -> tuple[Hypernetwork, str]:
@@ -188,9 +172,8 @@ def training_step(network, backbone, config: Config, data: Data, optimizer, rng,
                 loss = loss + config.retain_weight * retain
                 losses["retain"] = retain.item()
             if not loss.isfinite() or losses[name] > 1e3:
-                raise Diverged(
-                    f"the training diverged at iteration {iteration} ({name} loss {losses[name]:.3g}): lower learning_rate, guidance or eta"
-                )
+                adapted.close()
+                raise divergence(backbone, config, rows, f"at iteration {iteration} ({name} loss {losses[name]:.3g})")
             loss.backward()
     update(optimizer, config, iteration)
     return losses
@@ -203,17 +186,26 @@ def adapted_prediction(adapted: ExitStack, layers, backbone, config: Config, bat
         return backbone.predict(batch.x, batch.sigma, batch.context, batch.pooled).float()
 
 
-def train(config: Config, backbone: Backbone, resume: bool = False, imported: float = 0.0, progress=tqdm.write) -> Eraser:
-    """Train and save the eraser. Ctrl+C saves the state and raises KeyboardInterrupt; after an error the last one saved stays.
+def train(
+    config: Config, backbone: Backbone, resume: bool = False, imported: float = 0.0, progress=say, started: float = 0.0, judged: bool = True
+) -> Eraser:
+    """Train and save the eraser, and judge it. Ctrl+C saves the state and raises KeyboardInterrupt; after an error the last one
+    saved stays.
 
+    The caller holds `only_run(config.out)`.
     Args:
-        imported: seconds that the import of the host took, left out of train_seconds.
+        imported: seconds that the import of the host took, left out of train_seconds. started: when these began; 0: now.
+        judged: False leaves the verdict out.
     """
-    out = Path(config.out)
+    started, out = started or time.time(), Path(config.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     check_loaded(config, backbone)
-    config = resolve(config.for_family(backbone.family), backbone, progress)
+    with watched(backbone, "encoding concepts and their neighbours", None, progress):
+        config = resolve(config.for_family(backbone.family), backbone, progress)
+    if resume:
+        state.refuse_other_settings(config)
     data = Data(config, backbone, progress)
+    held_out = HeldOut(config, backbone, data, progress) if judged else None
     shown = previews.shown(backbone, data.targets, data.retain) if config.preview_every else None
     network, family = new_network(config, backbone, data)
     names = [Concept(e.name, e.mapping) for e in config.erased()]
@@ -231,58 +223,52 @@ def train(config: Config, backbone: Backbone, resume: bool = False, imported: fl
         make_room(config, backbone, progress)
     optimizer = new_optimizer(network.to(backbone.device), config)
     rng = torch.Generator().manual_seed(config.seed)
-    done = state.load_state(config, network, optimizer, rng) if resume else 0
-    log = open(out.with_suffix(".jsonl"), "a" if resume else "w", encoding="utf-8")
+    done = state.load_state(config, network, optimizer, rng, progress) if resume else 0
 
-    bar = tqdm(total=config.iterations, initial=done, desc=out.stem, unit="step")
-    with log, bar, StopRequest() as stop:
-        while done < config.iterations:
-            losses = training_step(network, backbone, config, data, optimizer, rng, done)
-            done += 1
-            bar.set_postfix({k: f"{v:.3f}" for k, v in losses.items()}, refresh=False)
-            bar.update()
-            line = {"iteration": done, **{k: round(v, 6) for k, v in losses.items()}, "seconds": round(time.time() - STARTED, 1)}
-            log.write(json.dumps(line) + "\n")
-            if stop.asked or done % config.save_every == 0 or done == config.iterations:
-                state.save_state(config, done, network, optimizer, rng)
-                log.flush()
-            if stop.asked:
-                progress(f"stopped at iteration {done}: saved to {state.state_path(config)}, continue with --resume")
-                raise KeyboardInterrupt
-            if config.preview_every and done % config.preview_every == 0 and done < config.iterations:
-                previews.write_preview(backbone, network, config, shown, done)
-    network, lost = folded(network, seen_by_heads(network, data.target_conditions[0]), config.bottleneck)
-    eraser.network = network
-    if network.shape.bottleneck:
-        progress(f"folded to {network.shape.bottleneck} numbers a layer: adapters lie off by {lost:.1%}")
-    network.to(backbone.device).least = usual_length(network, data)
-    eraser.metrics = {
-        "fold_error": round(lost, 5),
-        "train_seconds": round(time.time() - STARTED - imported, 1),
-        "host_import_seconds": round(imported, 1),
-        "train_peak_mb": peak_mb(),
-    }
-    save_eraser(eraser, out)
-    if config.preview_every:
-        previews.write_preview(backbone, network, config, shown, done)
-    seconds, most = eraser.metrics["train_seconds"], eraser.metrics["train_peak_mb"]
-    progress(f"saved {out} ({out.stat().st_size / 1e6:.1f} MB) after {seconds} s, at most {most} MB")
-    progress(where_to_find(out))
+    bar = Progress(out.stem, config.iterations, done, say=progress)
+    with Log(log_path(out), done) as log:
+        seconds = lambda: round(log.seconds + time.time() - started - imported, 1)
+        with bar, StopRequest() as stop:
+            while done < config.iterations:
+                losses = training_step(network, backbone, config, data, optimizer, rng, done)
+                done += 1
+                bar.advance(**losses)
+                log.write(iteration=done, **{k: round(v, 6) for k, v in losses.items()}, seconds=seconds())
+                if stop.asked or done % config.save_every == 0 or done == config.iterations:
+                    log.flush()
+                    state.save_state(config, done, network, optimizer, rng)
+                if stop.asked:
+                    progress(f"stopped at iteration {done}: saved to {state.state_path(config)}, continue with --resume")
+                    raise KeyboardInterrupt
+                if config.preview_every and done % config.preview_every == 0 and done < config.iterations:
+                    previews.write_preview(backbone, network, config, shown, done)
+        network, lost = folded(network, seen_by_heads(network, data.target_conditions[0]), config.bottleneck)
+        eraser.network = network
+        if network.shape.bottleneck:
+            progress(f"folded to {network.shape.bottleneck} numbers a layer: adapters lie off by {lost:.1%}")
+        network.to(backbone.device).least = usual_length(network, data)
+        eraser.metrics = {
+            "fold_error": round(lost, 5),
+            "train_seconds": seconds(),
+            "host_import_seconds": round(imported, 1),
+            "train_peak_mb": peak_mb(),
+        }
+        save_eraser(eraser, out)
+        if config.preview_every:
+            previews.write_preview(backbone, network, config, shown, done)
+        own = eraser.metrics
+        progress(f"saved {out} ({out.stat().st_size / 1e6:.1f} MB) after {own['train_seconds']} s, at most {own['train_peak_mb']} MB")
+        progress(where_to_find(out))
+        if held_out:
+            own["verdict"] = judge(config, backbone, network, held_out, progress)
+            log.write(verdict=own["verdict"])
+            save_eraser(eraser, out)
     return eraser
 
 
-def peak_mb() -> int | None:
-    """The process's largest resident size so far; None where the system does not tell."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(largest / (1e6 if sys.platform == "darwin" else 1e3))
-
-
 def main(argv: list[str]) -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    never_refuse()
+    raise_when_asked()
     try:
         config, arguments = parse_arguments(argv, __doc__)
         before = time.time()
@@ -290,15 +276,19 @@ def main(argv: list[str]) -> int:
         imported = time.time() - before
         config = prepare(config, arguments)
         if arguments.dry_run:
-            print(dry_run.report(config))
+            say(dry_run.report(config))
             return 0
-        train(config, load_backbone(config.base, config.text_encoders, config.vae), arguments.resume, imported)
+        with only_run(config.out):
+            if arguments.resume:
+                state.saved(config)
+            backbone = load_backbone(config.base, config.text_encoders, config.vae)
+            eraser = train(config, backbone, arguments.resume, imported, started=STARTED)
     except KeyboardInterrupt:
         return 130
-    except (ConfigError, Diverged, FileNotFoundError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ConfigError, Busy, Diverged, FileNotFoundError, ValueError, OSError) as error:
+        say(f"error: {error}", error=True)
         return 1
-    return 0
+    return 0 if eraser.metrics["verdict"]["passed"] else MISSED
 
 
 if __name__ == "__main__":

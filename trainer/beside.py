@@ -1,0 +1,50 @@
+"""What a run writes beside its eraser file: how each is called, and what a killed run left of them.
+
+Only the eraser ends in .safetensors, so that ComfyUI's lists show nothing else.
+"""
+
+import re
+from pathlib import Path
+
+
+def state_path(out: str | Path) -> Path:
+    """All that --resume needs."""
+    return Path(out).with_suffix(".state")
+
+
+def former_state_path(out: str | Path) -> Path:
+    """The state saved before that one, for when the newest was cut off."""
+    return Path(out).with_suffix(".state.old")
+
+
+def coming_state_path(out: str | Path) -> Path:
+    """The state that is being saved."""
+    return Path(out).with_suffix(".state.new")
+
+
+def cache_path(out: str | Path) -> Path:
+    """Samples of the base, for a run with the same pictures."""
+    return Path(out).with_suffix(".cache")
+
+
+def log_path(out: str | Path) -> Path:
+    return Path(out).with_suffix(".jsonl")
+
+
+def previews_path(out: str | Path) -> Path:
+    return Path(out).with_suffix(".previews")
+
+
+def lock_path(out: str | Path) -> Path:
+    """There while a run writes into `out`."""
+    return Path(out).with_suffix(".running")
+
+
+def remove_leftovers(out: str | Path) -> None:
+    """Delete what killed runs into `out` had half written. Only for who holds its lock: nobody else is writing there."""
+    written = {Path(out).name, *(name(out).name for name in (state_path, coming_state_path, cache_path, log_path))}
+    for path in Path(out).parent.glob(".*.tmp"):
+        found = re.fullmatch(r"\.(.+)\.\d+\.tmp", path.name)
+        if found and found[1] in written:
+            path.unlink(missing_ok=True)
+    coming_state_path(out).unlink(missing_ok=True)

@@ -1,0 +1,35 @@
+"""Asking a training to stop: Ctrl+C, SIGTERM, and a terminal that is closed."""
+
+import signal
+
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # the third on Linux and macOS, the last on Windows: Ctrl+Break, a closed window
+
+
+def signals() -> list[int]:
+    """The signals that ask to stop, as far as the system has them; under nohup a closed terminal is none."""
+    known = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+    return [number for number in known if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def raise_when_asked() -> None:
+    """From now on each of them raises KeyboardInterrupt, as Ctrl+C does."""
+    for number in signals():
+        signal.signal(number, signal.default_int_handler)
+
+
+class StopRequest:
+    """Inside, the first of these signals asks to stop after the step at hand, so that what is saved is whole; the second raises."""
+
+    def __enter__(self):
+        self.asked = False
+        self.former = {number: signal.signal(number, self.ask) for number in signals()}
+        return self
+
+    def ask(self, *_):
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __exit__(self, *_):
+        for number, handler in self.former.items():
+            signal.signal(number, handler)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
-from unhype.checkpoint import KEY
+from unhype.header import KEY
 from unhype.layers import Family, of_family
 
 MAX_HEADER = 100 << 20  # as safetensors itself has it

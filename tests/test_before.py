@@ -19,7 +19,8 @@ from trainer.before import check_loaded, check_reader, prepare, refuse_nan
 from trainer.config import from_mapping, parse_arguments
 from trainer.paths import placed, where_to_find, with_paths_expanded, written
 from trainer.settings import ConfigError
-from unhype.checkpoint import MAX_BYTES, MAX_LAYERS
+from unhype.description import MAX_LAYERS
+from unhype.header import MAX_BYTES
 from unhype.layers import family_of
 
 BUNDLED = ROOT / "demo/erasers/demo_cat.safetensors"

@@ -9,7 +9,7 @@ import yaml
 from trainer.config import DEFAULT, EXPECTED, Config, ConfigError, from_mapping, parse_arguments, read_yaml
 from trainer.objectives import OBJECTIVES
 from trainer.prompts.words import RETAIN
-from unhype.checkpoint import LIMITS
+from unhype.description import LIMITS
 
 GOOD = {"base": "demo", "erase": ["cat -> forest"], "out": "out/cat.safetensors", "retain": ["dog", "forest"]}
 

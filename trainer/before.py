@@ -15,8 +15,10 @@ from host.files import Found, latent_channels, look_at
 from host.folders import DEMOS, find_base, find_file
 from host.inputs import check_files
 from host.start import ROOT
-from unhype.checkpoint import MAX_BYTES, Concept, Eraser, parse_description
+from unhype.checkpoint import Concept, Eraser
+from unhype.description import parse_description
 from unhype.fold import width_of
+from unhype.header import MAX_BYTES
 from unhype.hypernetwork import Hypernetwork
 from unhype.layers import Family
 

@@ -5,7 +5,8 @@ import json
 import re
 from dataclasses import asdict, fields
 
-from unhype.checkpoint import LIMITS, MAX_HEADER
+from unhype.description import LIMITS
+from unhype.header import MAX_HEADER
 
 from .prompts.concepts import SUGGEST
 from .prompts.entries import fault

@@ -3,7 +3,7 @@
 from copy import copy
 from dataclasses import dataclass, field, replace
 
-from unhype.checkpoint import LIMITS, MAX_BOTTLENECK
+from unhype.description import LIMITS, MAX_BOTTLENECK
 from unhype.hypernetwork import Shape
 from unhype.layers import Family, Layer
 

@@ -195,9 +195,9 @@ def table(report: dict) -> str:
         **{f"{k} (forced)": v for k, v in report["forced"].items()},
     }
     for name, row in rows.items():
-        shown = [f"{100 * row[k]:.1f}%" if row[k] is not None else "-" for k in keys]
-        shown.append(f"{row['fid']:.1f}" if row["fid"] is not None else "-")
-        lines.append(f"{name:22}" + "".join(f"{s:>20}" for s in shown))
+        cells = [f"{100 * row[k]:.1f}%" if row[k] is not None else "-" for k in keys]
+        cells.append(f"{row['fid']:.1f}" if row["fid"] is not None else "-")
+        lines.append(f"{name:22}" + "".join(f"{s:>20}" for s in cells))
     base, own = report["base"], report["eraser"]
     lines += report["remarks"]
     percent = lambda x: "-" if x is None else f"{100 * x:.1f} %"

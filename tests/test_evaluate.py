@@ -1,5 +1,6 @@
 """What evaluate.py measures: every concept of the file that the base draws, and nothing erased among what is to stay."""
 
+import json
 import random
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.demo_grid import grid_prompts
-from benchmarks.evaluate import drawn_nouns, main, prompt_sets
+from benchmarks.evaluate import drawn_nouns, main, prompt_sets, table
 from demo.captions import NOUNS
 from demo.judge import NAMES
 from demo.prompts import erased_prompts, heldout_word_prompts, other_prompts, pair_prompts
@@ -83,6 +84,14 @@ def test_concepts_are_known_by_any_of_the_bases_words():
     assert drawn_nouns(["Kitty", "dog", "Mickey Mouse", "cat"], "x") == ["cat", "dog"]
     with pytest.raises(ValueError, match="x.safetensors erases Mickey Mouse.*draws cat, dog"):
         drawn_nouns(["Mickey Mouse"], "x.safetensors")
+
+
+def test_the_table_has_a_line_for_each_concept_and_names_what_was_not_measured():
+    report = json.loads((ROOT / "demo/report.json").read_text())
+    _, each = measured(["cat", "dog"], ("cat",))
+    lines = table(report | {"concepts": each, "not_drawn": ["unicorn"]}).splitlines()
+    assert "cat: 0.0 % drawn by its name, 0.0 % by other words; in pairs 100.0 % gone, the other kept in 100.0 %" in lines
+    assert any(line.startswith("dog: 100.0 % drawn") for line in lines) and any("draw them: unicorn" in line for line in lines)
 
 
 @pytest.mark.parametrize("erased", [["cat"], ["pizza"], ["car", "pizza", "dog"], random.Random(0).sample(list(NOUNS), 12)])

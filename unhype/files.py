@@ -18,17 +18,18 @@ class Kind(NamedTuple):
     advice: str
 
 
+ASKED = "choose the file that is asked for"
 AGAIN = "the download broke off: download it again"
 ERASER = Kind("an UnHype eraser", "it goes into Load UnHype Eraser")
 EMPTY = Kind("an empty file", AGAIN)
 CUT = Kind("a .safetensors file that is cut off", AGAIN)
 DAMAGED = Kind("a damaged .safetensors file", "download it again")
-OTHER = Kind("a .safetensors file of another kind", "choose the file that is asked for")
-UNKNOWN = Kind("no kind of file that UnHype knows", "choose the file that is asked for")
+OTHER = Kind("a .safetensors file of another kind", ASKED)
+UNKNOWN = Kind("no kind of file that UnHype knows", ASKED)
 PAGE = Kind(
     "a web page", "the site asked for a log-in or a click in place of the file: open its address in a browser and download it there"
 )
-TEXT = Kind("a text file", "choose the file that is asked for")
+TEXT = Kind("a text file", ASKED)
 PYTORCH = Kind("a PyTorch file (.pt, .ckpt, .bin), which can hold a virus and is never opened", "get the model as .safetensors")
 ARCHIVE = Kind("a packed archive", "unpack it and choose the file inside")
 PICTURE = Kind("a picture", "it goes into Load Image")
@@ -40,10 +41,10 @@ SIGNATURES = (
     (rb"\x80[\x02-\x05]", PYTORCH),
     (rb"PK\x03\x04|7z\xbc\xaf\x27\x1c|Rar!|\x1f\x8b|BZh|\xfd7zXZ|.{257}ustar", ARCHIVE),
     (rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF.{4}WEBP|BM.{4}\0\0\0\0|II\*\0|MM\0\*|8BPS|.{4}ftypavif", PICTURE),
-    (rb"RIFF|OggS|ID3|fLaC|.{4}ftyp|\x1aE\xdf\xa3", Kind("a sound or a film", "choose the file that is asked for")),
-    (rb"%PDF", Kind("a PDF document", "choose the file that is asked for")),
+    (rb"RIFF|OggS|ID3|fLaC|.{4}ftyp|\x1aE\xdf\xa3", Kind("a sound or a film", ASKED)),
+    (rb"%PDF", Kind("a PDF document", ASKED)),
     (rb"\x93NUMPY|\x89HDF", Kind("a table of numbers (NumPy, HDF5)", "get the model as .safetensors")),
-    (rb"MZ|\x7fELF", Kind("a program", "choose the file that is asked for")),
+    (rb"MZ|\x7fELF", Kind("a program", ASKED)),
     (
         rb"version https://git-lfs",
         Kind("a pointer of Git LFS, not the file itself", "download the file with git lfs pull, or from its page"),
@@ -53,7 +54,7 @@ SIGNATURES = (
 # How texts begin, white space left out -> kind.
 TEXTS = (
     (r"<(!doctype html|html|head|body|script|!--)", PAGE),
-    (r"<", Kind("an XML or SVG file", "choose the file that is asked for")),
+    (r"<", Kind("an XML or SVG file", ASKED)),
     (r"[{\[]", Kind("a JSON file, such as a workflow", "a workflow is dropped onto ComfyUI's canvas")),
 )
 # A name among the tensors -> kind of .safetensors file; the first that fits.

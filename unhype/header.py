@@ -78,7 +78,7 @@ def read_json(path: Path) -> tuple[bytes, int]:
 
 def instead(path: Path, kind: Kind) -> str:
     """What is said of a file that is no eraser."""
-    return f"{path} is not an UnHype eraser but {kind.what}: {kind.advice}. {CHOOSE}"
+    return f"{path} is not an UnHype eraser but {kind.what}: {kind.advice}"
 
 
 def as_tensor(entry: Any) -> Tensor:

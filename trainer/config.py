@@ -71,8 +71,8 @@ class Config:
 
     # the verdict, on prompts that training does not see; a training that misses one of these ends with exit code 3
     least_erased: float = 0.5  # of the wanted change, of every concept
-    most_misses: float = 0.05  # of prompts that name a concept, on which its switch does not fire
-    most_false_alarms: float = 0.05  # of prompts that do not, on which it does
+    most_misses: float = 0.1  # of prompts that name a concept, on which its switch does not fire
+    most_false_alarms: float = 0.1  # of prompts that do not, on which it does
 
     # along the way
     preview_every: int = 100  # 0: no previews

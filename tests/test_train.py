@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from trainer.beside import log_path, state_path
+from trainer.beside import lock_path, log_path, state_path
 from trainer.prompts.words import MAPPINGS
 from trainer.train import MISSED
 from unhype.checkpoint import load_eraser
@@ -59,6 +59,11 @@ def command(out, *extra):
 
 def run(folder, *arguments):
     return subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+def wait_for(process, path) -> None:
+    while not path.exists() and process.poll() is None:
+        time.sleep(0.05)
 
 
 def iterations(out) -> list[dict]:
@@ -118,10 +123,7 @@ def test_stopped_and_resumed_is_bit_equal(whole, tmp_path):
         command(out, "--preview-every", "0"), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     state = state_path(out)
-    for _ in range(3000):
-        if state.exists() or process.poll() is not None:
-            break
-        time.sleep(0.05)
+    wait_for(process, state)
     process.send_signal(signal.SIGINT)
     text, _ = process.communicate(timeout=120)
     assert process.returncode == 130 and "continue with --resume" in text, text
@@ -138,12 +140,9 @@ def test_stopped_and_resumed_is_bit_equal(whole, tmp_path):
 def test_killed_without_warning_is_resumable(whole, tmp_path):
     out = tmp_path / "eraser.safetensors"
     process = subprocess.Popen(command(out, "--preview-every", "0"), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    state = state_path(out)
-    for _ in range(3000):
-        if state.exists() or process.poll() is not None:
-            break
-        time.sleep(0.05)
+    wait_for(process, lock_path(out))
     second = run(tmp_path, out, "--preview-every", "0")
+    wait_for(process, state_path(out))
     process.kill()
     process.wait()
     assert second.returncode == 1 and "another run" in second.stderr.splitlines()[-1] and str(out) in second.stderr

@@ -91,9 +91,9 @@ def test_a_switch_that_always_fires_fails(judged):
 
 
 def test_each_bar_is_judged_for_each_concept():
-    good = Concept(erased=0.5, misses=0.05, false_alarms=0.05, prompts=100, alarming=["a dog"])
+    good = Concept(erased=0.5, misses=0.1, false_alarms=0.1, prompts=100, alarming=["a dog"])
     assert not shortcomings(Config(), "cat", good)
-    for change in ({"erased": 0.49}, {"misses": 0.06}, {"false_alarms": 0.06}, {"erased": float("nan")}):
+    for change in ({"erased": 0.49}, {"misses": 0.11}, {"false_alarms": 0.11}, {"erased": float("nan")}):
         (line,) = shortcomings(Config(), "owl", dataclasses.replace(good, **change))
         assert line.startswith("'owl': ")
     assert len(shortcomings(Config(), "owl", dataclasses.replace(good, erased=0, misses=1, false_alarms=1))) == 3
@@ -102,7 +102,7 @@ def test_each_bar_is_judged_for_each_concept():
 @pytest.mark.parametrize("name", ["least_erased", "most_misses", "most_false_alarms"])
 @pytest.mark.parametrize("value", [-0.1, 1.1])
 def test_a_bar_is_a_share(name, value):
-    with pytest.raises(ConfigError, match=f"{name} is .*a share from 0 to 1"):
+    with pytest.raises(ConfigError, match=f"{name} is {value}, expected 0 or more"):
         from_mapping({"base": "demo", "erase": ["cat -> forest"], "out": "x.safetensors", name: value}, "a.yaml")
 
 

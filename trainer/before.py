@@ -23,6 +23,7 @@ from unhype.hypernetwork import Hypernetwork
 from unhype.layers import Family
 
 from . import dry_run
+from .lock import busy, held
 from .paths import placed, written
 from .samples import FEWEST
 from .settings import Config, ConfigError
@@ -35,13 +36,15 @@ ERASER = "an UnHype eraser"
 def prepare(config: Config, arguments: argparse.Namespace) -> Config:
     """The settings with out where it is written, every file that the training reads or writes checked.
 
-    Raises ConfigError, ValueError or OSError, in one line, before anything is loaded and with every file left as it was.
+    Raises Busy, ConfigError, ValueError or OSError, in one line, before anything is loaded and with every file left as it was.
     """
     config = replace(config, out=placed(config.out))
     inputs = {"base": base_files(config), "config or a list": arguments.inputs, "add_to": [config.add_to] if config.add_to else []}
     inputs["text_encoders"] = [find_file(f, ("text_encoders",), "text encoder") for f in config.text_encoders]
     inputs["vae"] = [find_file(config.vae, ("vae",), "VAE")] if config.vae else []
     refuse_writing_over(config, inputs)
+    if held(config.out) and not arguments.dry_run:
+        raise busy(config.out)
     if not arguments.dry_run and not arguments.resume:
         refuse_replacing(config, arguments.overwrite)
     found = check_files(config.base, config.text_encoders, config.vae)

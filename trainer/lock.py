@@ -18,8 +18,27 @@ else:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def held(out: str | Path) -> bool:
+    """Whether a run is writing into `out`; its lock is left as it is."""
+    try:
+        file = os.open(lock_path(out), os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        take(file)
+    except (BlockingIOError, PermissionError):
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
 class Busy(RuntimeError):
     """Another run writes into the same eraser file."""
+
+
+def busy(out: str | Path) -> Busy:
+    return Busy(f"{out} is being trained by another run: wait until it has ended, or give this one another --out")
 
 
 @contextmanager
@@ -55,7 +74,7 @@ def locked(path: Path, out: str | Path) -> int:
                 return file
         except (BlockingIOError, PermissionError):
             os.close(file)
-            raise Busy(f"{out} is being trained by another run: wait until it has ended, or give this one another --out") from None
+            raise busy(out) from None
         except BaseException:
             os.close(file)
             raise

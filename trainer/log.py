@@ -15,9 +15,9 @@ def whole_lines(path: Path, done: int) -> list[dict]:
                 line = json.loads(text)
             except (ValueError, RecursionError):
                 break  # the process was killed while it wrote
-            if not isinstance(line, dict) or type(line.get("iteration")) is not int or line["iteration"] > done:
+            if not isinstance(line, dict) or not all(type(line.get(name)) in (int, float) for name in ("iteration", "seconds")):
                 break
-            if not isinstance(line.get("seconds"), int | float):
+            if not (lines[-1]["iteration"] if lines else 0) < line["iteration"] <= done:
                 break
             lines.append(line)
     return lines

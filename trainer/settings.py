@@ -94,8 +94,8 @@ class Config:
         zero=True,
         group="the verdict",
     )
-    most_misses: float = setting(0.05, "share of prompts that name a concept, on which its switch does not fire", 1, zero=True)
-    most_false_alarms: float = setting(0.05, "share of prompts that name none, on which it does", 1, zero=True)
+    most_misses: float = setting(0.1, "share of prompts that name a concept, on which its switch does not fire", 1, zero=True)
+    most_false_alarms: float = setting(0.1, "share of prompts that name none, on which it does", 1, zero=True)
 
     preview_every: int = setting(100, "iterations; 0: no previews", 10_000_000, zero=True, group="along the way")
     save_every: int = setting(100, "iterations", 10_000_000)

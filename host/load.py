@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from . import versions
 from .backbone import Backbone
 
 # By name, so that this room does not import the one above it.
@@ -12,7 +13,8 @@ DEMOS = {"demo": "demo.base", "demo-flux": "demo.flux"}
 
 
 def allow_gradients(module: torch.nn.Module) -> None:
-    """Let gradients through blocks that add to their input in place after a norm has read it (Flux, T5)."""
+    """Let exact gradients through a model of ComfyUI's, also where its blocks add to their input in place after a norm has
+    read it (Flux, T5)."""
 
     def apart(_, args):
         return tuple(a.clone() if torch.is_grad_enabled() and a.requires_grad else a for a in args)
@@ -20,6 +22,7 @@ def allow_gradients(module: torch.nn.Module) -> None:
     for m in module.modules():
         if "LayerNorm" in type(m).__name__:
             m.register_forward_pre_hook(apart)
+    module.forward = versions.for_gradients(module.forward)
 
 
 def shapes_of(tensors: dict[str, torch.Tensor], base: str, compute: torch.dtype) -> torch.nn.Module:

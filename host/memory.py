@@ -18,6 +18,8 @@ from unhype.adapter import Term, adapter
 from unhype.hypernetwork import Hypernetwork
 from unhype.layers import Family
 
+from .versions import for_gradients, training
+
 GB = 1024**3
 SPARE = 0.92  # share of a card's memory that is planned with
 MOMENTARY = int(0.9 * GB)  # what lives only for a moment: gradients on the way, casts, the allocator's gaps
@@ -85,7 +87,8 @@ def recompute_blocks(diffusion_model: nn.Module, family: Family) -> None:
         def recomputed(*args, **kwargs):
             if not torch.is_grad_enabled():
                 return forward(*args, **kwargs)
-            return checkpoint(run, *args, use_reentrant=False, **kwargs)
+            # The backward pass comes back to `run` when the model's own forward is over.
+            return checkpoint(for_gradients(run), *args, use_reentrant=False, **kwargs)
 
         return recomputed
 
@@ -159,7 +162,7 @@ def kept_by(diffusion_model, family: Family, network: Hypernetwork, inputs: dict
         with kept:
             factors = network(condition, torch.ones(rows, device=device))
             term = Term(torch.arange(rows), network.shape.layers, factors)
-            with adapter(diffusion_model, [term], rows):
+            with training(), adapter(diffusion_model, [term], rows):
                 options = {"optimized_attention_override": fused_attention}
                 x, timesteps = batch.pop("x"), torch.ones(rows, device=device)
                 diffusion_model(x, timesteps, transformer_options=options, **batch).float().square().mean()

@@ -15,6 +15,8 @@ from unhype_pack.unhype.fold import folded
 from unhype_pack.unhype.hypernetwork import Hypernetwork, Shape, at_strength
 from unhype_pack.unhype.layers import family_of, layer_table
 
+from host import versions
+
 UNET = {
     "image_size": 8,
     "in_channels": 4,
@@ -64,7 +66,8 @@ MODELS = {  # name -> family, ComfyUI's config class, sizes, pooled width
 
 def make_model(name: str, dtype=torch.float32, inference_dtype=torch.float32, scaled_fp8=None):
     """A MODEL of MODELS, its weights stored as `dtype`, its linear ones as `scaled_fp8` with a scale."""
-    _, kind, sizes, _ = MODELS[name]
+    family, kind, sizes, _ = MODELS[name]
+    sizes = versions.flux_sizes(sizes) if family == "flux" else sizes
     config = getattr(comfy.supported_models, kind)(dict(sizes))
     for setting, value in sizes.items():
         config.unet_config[setting] = value
@@ -77,7 +80,7 @@ def make_model(name: str, dtype=torch.float32, inference_dtype=torch.float32, sc
         model = config.get_model({}, "", device)
     torch.manual_seed(0)
     for key, parameter in model.diffusion_model.named_parameters():
-        ones = key.endswith((".scale", ".scale_weight"))
+        ones = "_norm." in key or key.endswith(".scale_weight")  # of Flux's queries and keys
         value = torch.ones(parameter.shape) if ones else torch.randn(parameter.shape) / max(1, parameter[0].numel()) ** 0.5
         parameter.data = value.to(parameter.dtype)
     model.requires_grad_(False)
@@ -86,7 +89,9 @@ def make_model(name: str, dtype=torch.float32, inference_dtype=torch.float32, sc
 
 def wide_shapes() -> dict[str, torch.Size]:
     """The names and shapes of a wide Flux's weights, none of them made."""
-    empty = comfy.ldm.flux.model.Flux(**WIDE, dtype=torch.float32, device="meta", operations=comfy.ops.disable_weight_init)
+    empty = comfy.ldm.flux.model.Flux(
+        **versions.flux_sizes(WIDE), dtype=torch.float32, device="meta", operations=comfy.ops.disable_weight_init
+    )
     return {key: parameter.shape for key, parameter in empty.state_dict().items()}
 
 

@@ -1,0 +1,104 @@
+"""What differs between ComfyUI versions, each difference in a function that names the version it came with.
+
+The demo bases reach this file through demo/__init__.py, also as part of the pack, where no room of ours is at the top:
+so it imports none of them, and ComfyUI only where a function is called.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import MISSING, fields
+from functools import wraps
+from typing import Any, get_type_hints
+
+import torch
+from torch import Tensor, nn
+
+
+def flux_sizes(sizes: dict[str, Any]) -> dict[str, Any]:
+    """The sizes of a Flux model with what this host's FluxParams asks for besides, each empty of its kind.
+
+    `txt_ids_dims` came with 0.4.0: positions of the text, which Flux.1 has none of.
+    """
+    from comfy.ldm.flux.model import FluxParams
+
+    kinds = get_type_hints(FluxParams)
+    wanted = [f.name for f in fields(FluxParams) if f.default is MISSING and f.default_factory is MISSING]
+    return {name: kinds[name]() for name in wanted if name not in sizes} | sizes
+
+
+def named_as_in(module: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors under the names that this host's module has for them.
+
+    The norms of Flux's queries and keys hold a `scale` before 0.14.0, a `weight` from there on.
+    """
+    other = {"scale": "weight", "weight": "scale"}
+    named = {}
+    for name, tensor in tensors.items():
+        path, _, last = name.rpartition(".")
+        owner = module.get_submodule(path)
+        if last in other and not hasattr(owner, last) and hasattr(owner, other[last]):
+            last = other[last]
+        named[f"{path}.{last}" if path else last] = tensor
+    return named
+
+
+class KeptApart:
+    """ComfyUI's cast_bias_weight, whose results are never memory that it uses again while autograd may need them.
+
+    From 0.12.0 on, weights that lie in main memory are copied for a layer into one buffer after the other, or into
+    memory that is taken back for others. Autograd notices that a weight was overwritten, but not in blocks that are
+    computed again: there it goes on with another layer's.
+    """
+
+    def __init__(self, cast: Callable):
+        self.cast = cast
+
+    def __call__(self, layer, *args, **kwargs):
+        weight, bias, *rest = self.cast(layer, *args, **kwargs)
+        if torch.is_grad_enabled():
+            weight, bias = own(weight, layer.weight), own(bias, layer.bias)
+        return (weight, bias, *rest)
+
+
+def own(cast: Tensor | None, stored: Tensor | None) -> Tensor | None:
+    """A cast weight as memory of its own; the stored one itself is that already."""
+    if cast is None or stored is None or cast.data_ptr() == stored.data_ptr():
+        return cast
+    return cast.clone()
+
+
+@contextmanager
+def training() -> Iterator[None]:
+    """Inside, gradients through the host's layers exist and are exact; it may be entered again inside.
+
+    `in_training` came with 0.14.0: without it Flux's rope is comfy-kitchen's, which has no gradient (0.8.0). NUM_STREAMS
+    (0.3.31) is how many copies of offloaded weights are on their way at once, in memory that is not autograd's.
+    """
+    import comfy.model_management as management
+    import comfy.ops as ops
+
+    wanted = [(management, "in_training", True), (management, "NUM_STREAMS", 0)]
+    if not isinstance(ops.cast_bias_weight, KeptApart):
+        wanted.append((ops, "cast_bias_weight", KeptApart(ops.cast_bias_weight)))
+    former = [(place, name, getattr(place, name)) for place, name, _ in wanted if hasattr(place, name)]
+    try:
+        for place, name, value in wanted:
+            if hasattr(place, name):
+                setattr(place, name, value)
+        yield
+    finally:
+        for place, name, value in former:
+            setattr(place, name, value)
+
+
+def for_gradients(forward: Callable) -> Callable:
+    """A forward that runs inside `training` wherever gradients are asked for."""
+
+    @wraps(forward)
+    def exact(*args, **kwargs):
+        if not torch.is_grad_enabled():
+            return forward(*args, **kwargs)
+        with training():
+            return forward(*args, **kwargs)
+
+    return exact

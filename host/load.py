@@ -7,6 +7,7 @@ import torch
 
 from . import versions
 from .backbone import Backbone
+from .quantised import unquantised
 
 # By name, so that this room does not import the one above it.
 DEMOS = {"demo": "demo.base", "demo-flux": "demo.flux"}
@@ -25,16 +26,24 @@ def allow_gradients(module: torch.nn.Module) -> None:
     module.forward = versions.for_gradients(module.forward)
 
 
+def prefix_of(tensors: dict[str, torch.Tensor]) -> str:
+    """What the names of a checkpoint's diffusion model begin with."""
+    import comfy.model_detection
+
+    prefix = comfy.model_detection.unet_prefix_from_state_dict(tensors)
+    return prefix if any(name.startswith(prefix) for name in tensors) else ""
+
+
 def shapes_of(tensors: dict[str, torch.Tensor], base: str, compute: torch.dtype) -> torch.nn.Module:
-    """The diffusion model of a checkpoint whose tensors are on the meta device, its weights as most of them are stored.
+    """The diffusion model of a checkpoint whose tensors are on the meta device, its weights as most of them are stored,
+    quantised ones as plain ones of 8 bits.
 
     Raises ValueError, naming the base, where ComfyUI knows none like it.
     """
     import comfy.model_detection
 
-    prefix = comfy.model_detection.unet_prefix_from_state_dict(tensors)
-    if not any(name.startswith(prefix) for name in tensors):
-        prefix = ""
+    tensors = unquantised(tensors)
+    prefix = prefix_of(tensors)
     config = comfy.model_detection.model_config_from_unet(tensors, prefix)
     if config is None:
         raise ValueError(f"base model {base} holds no diffusion model that ComfyUI knows: choose another file")

@@ -7,7 +7,7 @@ so it imports none of them, and ComfyUI only where a function is called.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, get_type_hints
 
 import torch
@@ -40,6 +40,44 @@ def named_as_in(module: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tens
             last = other[last]
         named[f"{path}.{last}" if path else last] = tensor
     return named
+
+
+def plain_config(config, compute: torch.dtype):
+    """A model's config of the same sizes without quantised layers, their weights in 8 bits that are cast where they are used.
+
+    `scaled_fp8` came with 0.2.4 and went with 0.4.0, `layer_quant_config` came with 0.3.68, `quant_config` with 0.4.0. The
+    layers that the latter two make have no weight before it is loaded.
+    """
+    names = ("scaled_fp8", "layer_quant_config", "quant_config")
+    if not any(getattr(config, name) for name in names if hasattr(type(config), name)):
+        return config
+    plain = type(config)(dict(config.unet_config))
+    plain.unet_config = dict(config.unet_config)  # the class puts its own sizes in
+    plain.set_inference_dtype(torch.float8_e4m3fn, compute)
+    return plain
+
+
+@contextmanager
+def attention_by(function: Callable) -> Iterator[dict[str, Any]]:
+    """Inside, `function` (the usual one, q, k, v, heads, ...) is what attends, given the transformer_options that this yields.
+
+    They came with 0.3.60; before, the modules' own function is another one for the time.
+    """
+    import comfy.ldm.flux.math
+    import comfy.ldm.modules.attention as attention
+
+    if hasattr(attention, "wrap_attn"):
+        yield {"optimized_attention_override": function}
+        return
+    places = (attention, comfy.ldm.flux.math)
+    usual = attention.optimized_attention
+    try:
+        for place in places:
+            place.optimized_attention = partial(function, usual)
+        yield {}
+    finally:
+        for place in places:
+            place.optimized_attention = usual
 
 
 class KeptApart:

@@ -39,6 +39,7 @@ SHORTEST = 77  # tokens that T5's states are padded to; full-size Flux pads to 2
 
 def new_flux() -> comfy.model_base.Flux:
     """A Flux model of the demo's size, weights uninitialised, fp32."""
+    versions.check_patch(FLUX["patch_size"], "emoji-flux")
     config = comfy.supported_models.Flux(versions.flux_sizes(FLUX))
     config.latent_format = base.EmojiLatents()
     config.sampling_settings = {"shift": SHIFT}

@@ -26,6 +26,14 @@ def flux_sizes(sizes: dict[str, Any]) -> dict[str, Any]:
     return {name: kinds[name]() for name in wanted if name not in sizes} | sizes
 
 
+def check_patch(size: int, base: str) -> None:
+    """Raise RuntimeError, naming the base, where this host's Flux makes pictures of patches of 2 only: before 0.3.72."""
+    from comfy.ldm.flux.model import FluxParams
+
+    if size != 2 and "global_modulation" not in {f.name for f in fields(FluxParams)}:
+        raise RuntimeError(f"{base} needs ComfyUI 0.3.72 or newer: update ComfyUI, or choose emoji-sd")
+
+
 def named_as_in(module: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors under the names that this host's module has for them.
 

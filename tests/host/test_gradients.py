@@ -50,10 +50,9 @@ def fast_rope(comfy, monkeypatch):
     return management
 
 
+@pytest.mark.since("0.3.72")  # before, rope has no function of its own
 @pytest.mark.parametrize("recompute", [False, True])
 def test_a_rope_without_autograd_is_trained_through(m, recompute, request):
-    if not hasattr(__import__("comfy.ldm.flux.math").ldm.flux.math, "apply_rope"):
-        return  # before 0.3.59 rope has no function of its own
     plain = gradient(m, "flux-dev")
     management = request.getfixturevalue("fast_rope")
     again = gradient(m, "flux-dev", prepared(recompute))

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import logging
-import sys
 
 import pytest
 import torch
@@ -12,6 +11,8 @@ from host import memory
 
 FP8 = torch.float8_e4m3fn
 KINDS = ("scaled_fp8", "float8_e4m3fn", "mxfp8", "nvfp4")
+LAYOUTS = {"float8_e4m3fn": "TensorCoreFP8Layout", "mxfp8": "TensorCoreMXFP8Layout", "nvfp4": "TensorCoreNVFP4Layout"}
+SINCE = {"float8_e4m3fn": "0.3.68", "mxfp8": "0.18.0", "nvfp4": "0.8.0"}  # the host's own classes
 
 
 def header_of(shapes: dict[str, torch.Size], kind: str) -> dict[str, torch.Tensor]:
@@ -103,14 +104,12 @@ def test_layers_without_a_weight_or_with_a_packed_one_have_their_shapes(m, name,
     check_layers(table, model, family, "x.safetensors")
 
 
-def quantisation(m, kind):
-    """The host's own weight class of a kind, from numbers; None where it has none."""
-    quant_ops = sys.modules.get("comfy.quant_ops")  # it came with 0.3.68
-    layouts = {"float8_e4m3fn": ["TensorCoreFP8E4M3Layout", "TensorCoreFP8Layout"], "mxfp8": ["TensorCoreMXFP8Layout"]}
-    layouts["nvfp4"] = ["TensorCoreNVFP4Layout"]
-    known = [n for n in layouts[kind] if hasattr(quant_ops, n)]
-    options = {"scale": "recalculate"} if hasattr(quant_ops, "get_layout_class") else {"dtype": FP8}
-    return (lambda t: quant_ops.QuantizedTensor.from_float(t, known[0], **options)) if known else None
+def quantisation(kind):
+    """The host's own weight class of a kind, from numbers."""
+    from comfy import quant_ops
+
+    options = {"scale": "recalculate"} if hasattr(quant_ops, "get_layout_class") else {"dtype": FP8}  # 0.8.0
+    return lambda t: quant_ops.QuantizedTensor.from_float(t, LAYOUTS[kind], **options)
 
 
 class FourBits(torch.Tensor):
@@ -166,11 +165,9 @@ def another_base(demo, share, store):
 
 
 @pytest.mark.parametrize("share, warns", [(0.0, 0), (0.3, 1)])
-@pytest.mark.parametrize("kind", ["four bits", "float8_e4m3fn", "mxfp8", "nvfp4"])
+@pytest.mark.parametrize("kind", ["four bits", *(pytest.param(kind, marks=pytest.mark.since(since)) for kind, since in SINCE.items())])
 def test_another_base_with_quantised_weights_is_told(m, pack, demo, caplog, kind, share, warns):
-    store = FourBits.of if kind == "four bits" else quantisation(m, kind)
-    if store is None:
-        return  # the host has none of this kind
+    store = FourBits.of if kind == "four bits" else quantisation(kind)
     model, eraser = another_base(demo, share, store)
     with caplog.at_level(logging.WARNING, "unhype"):
         pack.UnHypeEraser.execute(model, eraser, 1.0)
@@ -190,17 +187,15 @@ def test_the_scale_of_a_weight_is_read_where_its_layer_knows_it():
     assert in_full(layer, None) is None and in_full(layer, torch.empty(4, 6, device="meta")) is None
 
 
+@pytest.mark.since("0.3.68")
 def test_a_loaded_quantised_base_is_planned(m, comfy):
     """comfy_quant fp8 through the host's own loader: what `make_room` asks for."""
-    import comfy.ops
     import comfy.sd
 
     from host.backbone import Backbone
     from trainer import dry_run
     from trainer.config import Config
 
-    if not hasattr(comfy.ops, "mixed_precision_ops"):
-        return  # it came with 0.3.68
     tensors, layers = m.filled(m.wide_shapes(), torch.bfloat16), {}
     for name in [n for n in tensors if n.startswith(("double", "single")) and n.endswith(".weight") and tensors[n].ndim == 2]:
         layer, scale = name.removesuffix(".weight"), torch.tensor(0.5)

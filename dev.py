@@ -97,9 +97,9 @@ def install_pack(base: Path = BASE) -> None:
     (helper / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n")
     # By its path: a folder of ours on sys.path could hide another pack's module.
     (helper / "prestartup_script.py").write_text(
-        "import importlib.util\n"
+        "import importlib.util\nimport sys\n"
         f"spec = importlib.util.spec_from_file_location('unhype_start', {str(ROOT / 'host' / 'start.py')!r})\n"
-        "start = importlib.util.module_from_spec(spec)\n"
+        "start = sys.modules['unhype_start'] = importlib.util.module_from_spec(spec)\n"
         "spec.loader.exec_module(start)\n"
         "start.declare_torchvision_operators()\n"
     )

@@ -92,8 +92,13 @@ def test_the_helper_beside_the_pack_puts_nothing_of_ours_at_the_top(dev, tmp_pat
 
     dev.install_pack(tmp_path)
     script = tmp_path / "custom_nodes" / "torchvision_operators" / "prestartup_script.py"
-    after = "import sys; print([n for n in sys.modules if n.split('.')[0] in ('host', 'nodes', 'unhype')], ROOT in sys.path)"
-    code = script.read_text() + f"\nROOT = {str(ROOT)!r}\n" + after
+    code = f"""
+import gc, runpy, sys
+runpy.run_path({str(script)!r})  # as the host does: nothing of it is kept
+gc.collect()
+import torchvision
+print([n for n in sys.modules if n.split('.')[0] in ('host', 'nodes', 'unhype')], {str(ROOT)!r} in sys.path)
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[] False"

@@ -32,6 +32,8 @@ def in_full(module: nn.Module, stored: torch.Tensor | None) -> torch.Tensor | No
     (ComfyUI's `convert_weight`) nor the weight's class (`dequantize`) knows how."""
     if stored is None or stored.is_meta:
         return None
+    if type(stored) in PLAIN and stored.is_floating_point() and stored.element_size() == 1:
+        stored = stored.float()  # 8 bits cannot be multiplied by a scale
     weight = module.convert_weight(stored) if hasattr(module, "convert_weight") else stored
     if type(weight) not in PLAIN and type(weight).dequantize is not torch.Tensor.dequantize:
         weight = weight.dequantize()

@@ -6,6 +6,7 @@ import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
 import comfy.supported_models
+import comfy.utils
 import torch
 from comfy.weight_adapter import LoRAAdapter
 from studio import sample, two_rows, unchanged, weights  # noqa: F401  the tests of families find all helpers here
@@ -72,7 +73,9 @@ def make_model(name: str, dtype=torch.float32, inference_dtype=torch.float32, sc
     for setting, value in sizes.items():
         config.unet_config[setting] = value
     config.set_inference_dtype(dtype, None if dtype == inference_dtype else inference_dtype)
-    config.scaled_fp8 = scaled_fp8
+    if scaled_fp8:  # before 0.4.0, and from then on
+        config.scaled_fp8, config.quant_config = scaled_fp8, {"mixed_ops": True}
+        config.manual_cast_dtype = inference_dtype
     device = comfy.model_management.unet_offload_device()
     if name == "sd2":
         model = comfy.model_base.BaseModel(config, model_type=comfy.model_base.ModelType.V_PREDICTION, device=device)
@@ -85,6 +88,12 @@ def make_model(name: str, dtype=torch.float32, inference_dtype=torch.float32, sc
         parameter.data = value.to(parameter.dtype)
     model.requires_grad_(False)
     return comfy.model_patcher.ModelPatcher(model, load_device=comfy.model_management.get_torch_device(), offload_device=device)
+
+
+def as_loaded(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a "scaled fp8" file as the host's loader hands them to the modules: from 0.4.0 on as comfy_quant."""
+    convert = getattr(comfy.utils, "convert_old_quants", None)
+    return convert(tensors | {"scaled_fp8": torch.empty(0, dtype=torch.float8_e4m3fn)})[0] if convert else tensors
 
 
 def wide_shapes() -> dict[str, torch.Size]:

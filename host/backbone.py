@@ -7,6 +7,7 @@ import torch
 
 from unhype.layers import Family, family_of
 
+from . import versions
 from .encode import Text, encode_alone, encode_together, tokenize
 
 WIDE = 2**19  # numbers of one prompt's token states, above which they are kept in bf16
@@ -58,11 +59,14 @@ class Backbone:
         else:
             comfy.model_management.load_models_gpu([self.model], memory_required=needed)
 
-    def shapes(self) -> tuple[torch.nn.Module, torch.dtype]:
-        """The diffusion model again on the meta device, and the type that it computes in."""
+    def shapes(self) -> tuple[torch.nn.Module, torch.dtype, int]:
+        """The diffusion model again on the meta device, the type that it computes in, and the bytes of its weights as stored."""
+        import comfy.model_management
+
         model = self.model.model
-        again = model.model_config.get_model({}, "", torch.device("meta")).diffusion_model
-        return again.requires_grad_(False), model.manual_cast_dtype or model.get_dtype()
+        compute = model.manual_cast_dtype or model.get_dtype()
+        again = versions.plain_config(model.model_config, compute).get_model({}, "", torch.device("meta")).diffusion_model
+        return again.requires_grad_(False), compute, comfy.model_management.module_size(model.diffusion_model)
 
     def encode(self, prompts: list[str], clip_skip: int = 1) -> Text:
         """Encode prompts that take as many chunks as the first of them, clip_skip 1 being the layer of an untouched graph.

@@ -4,13 +4,16 @@ import importlib
 
 import torch
 
+from . import versions
 from .backbone import Backbone
 from .folders import DEMOS, find_base, find_file
 from .inputs import check_channels, check_files
+from .quantised import unquantised
 
 
 def allow_gradients(module: torch.nn.Module) -> None:
-    """Let gradients through blocks that add to their input in place after a norm has read it (Flux, T5)."""
+    """Let exact gradients through a model of ComfyUI's, also where its blocks add to their input in place after a norm has
+    read it (Flux, T5)."""
 
     def apart(_, args):
         return tuple(a.clone() if torch.is_grad_enabled() and a.requires_grad else a for a in args)
@@ -18,18 +21,27 @@ def allow_gradients(module: torch.nn.Module) -> None:
     for m in module.modules():
         if "LayerNorm" in type(m).__name__:
             m.register_forward_pre_hook(apart)
+    module.forward = versions.for_gradients(module.forward)
+
+
+def prefix_of(tensors: dict[str, torch.Tensor]) -> str:
+    """What the names of a checkpoint's diffusion model begin with."""
+    import comfy.model_detection
+
+    prefix = comfy.model_detection.unet_prefix_from_state_dict(tensors)
+    return prefix if any(name.startswith(prefix) for name in tensors) else ""
 
 
 def shapes_of(tensors: dict[str, torch.Tensor], base: str, compute: torch.dtype) -> torch.nn.Module:
-    """The diffusion model of a checkpoint whose tensors are on the meta device, its weights as most of them are stored.
+    """The diffusion model of a checkpoint whose tensors are on the meta device, its weights as most of them are stored,
+    quantised ones as plain ones of 8 bits.
 
     Raises ValueError, naming the base, where ComfyUI knows none like it.
     """
     import comfy.model_detection
 
-    prefix = comfy.model_detection.unet_prefix_from_state_dict(tensors)
-    if not any(name.startswith(prefix) for name in tensors):
-        prefix = ""
+    tensors = unquantised(tensors)
+    prefix = prefix_of(tensors)
     config = comfy.model_detection.model_config_from_unet(tensors, prefix)
     if config is None:
         raise ValueError(f"base model {base} holds no diffusion model that ComfyUI knows: choose another file")

@@ -18,6 +18,8 @@ from unhype.adapter import Term, adapter
 from unhype.hypernetwork import Hypernetwork
 from unhype.layers import Family
 
+from .versions import attention_by, for_gradients, training
+
 GB = 1024**3
 SPARE = 0.92  # share of a card's memory that is planned with
 MOMENTARY = int(0.9 * GB)  # what lives only for a moment: gradients on the way, casts, the allocator's gaps
@@ -85,7 +87,8 @@ def recompute_blocks(diffusion_model: nn.Module, family: Family) -> None:
         def recomputed(*args, **kwargs):
             if not torch.is_grad_enabled():
                 return forward(*args, **kwargs)
-            return checkpoint(run, *args, use_reentrant=False, **kwargs)
+            # The backward pass comes back to `run` when the model's own forward is over.
+            return checkpoint(for_gradients(run), *args, use_reentrant=False, **kwargs)
 
         return recomputed
 
@@ -159,8 +162,7 @@ def kept_by(diffusion_model, family: Family, network: Hypernetwork, inputs: dict
         with kept:
             factors = network(condition, torch.ones(rows, device=device))
             term = Term(torch.arange(rows), network.shape.layers, factors)
-            with adapter(diffusion_model, [term], rows):
-                options = {"optimized_attention_override": fused_attention}
+            with training(), attention_by(fused_attention) as options, adapter(diffusion_model, [term], rows):
                 x, timesteps = batch.pop("x"), torch.ones(rows, device=device)
                 diffusion_model(x, timesteps, transformer_options=options, **batch).float().square().mean()
     finally:
@@ -177,11 +179,12 @@ def empty_condition(network: Hypernetwork, rows: int, tokens: int, device):
     return Condition(torch.empty(rows, shape.pooled_dim, device=device), torch.empty(rows, tokens, shape.token_dim, device=device), mask)
 
 
-def measure(diffusion_model, family: Family, network: Hypernetwork, inputs: dict, retain_batch: int) -> Step:
+def measure(diffusion_model, family: Family, network: Hypernetwork, inputs: dict, retain_batch: int, stored: int = 0) -> Step:
     """What a training step of a model on the meta device keeps.
 
     Args:
         inputs: what the denoiser takes, one row each: x, context and, by family, y and guidance.
+        stored: bytes of the model's weights, where they are stored in another way than in this model.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -202,7 +205,7 @@ def measure(diffusion_model, family: Family, network: Hypernetwork, inputs: dict
     width = max(p.element_size() for p in inputs.values())
     cast = max((sum(p.numel() * width for p in block.parameters()) for block in blocks), default=0)
     return Step(
-        weights=size([*diffusion_model.parameters(), *diffusion_model.buffers()]),
+        weights=stored or size([*diffusion_model.parameters(), *diffusion_model.buffers()]),
         network=4 * size(network.parameters()) + size(network.buffers()),
         retain=retain.bytes,
         kept=(one, two - one),

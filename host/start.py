@@ -43,6 +43,12 @@ def start_comfy(folder: Path) -> None:
     import comfy.sd  # noqa: F401
 
 
+def version_of(given: str | None) -> str:
+    """The version of a ComfyUI install that need not have been started."""
+    text = (find_comfy(given) / "comfyui_version.py").read_text(encoding="utf-8")
+    return text.rpartition("=")[2].strip().strip("\"'")
+
+
 def comfy_version() -> str:
     import comfyui_version
 

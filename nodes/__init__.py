@@ -8,6 +8,14 @@ from .loader import UnHypeLoader, register_folders
 
 
 class UnHypeExtension(ComfyExtension):
+    registered = False
+
+    async def on_load(self):
+        """Called before the nodes are listed from ComfyUI 0.14.0 on; before that by the list itself."""
+        if not self.registered:
+            register_folders()
+            self.registered = True
+
     async def get_node_list(self):
-        register_folders()  # not in on_load, which ComfyUI 0.3.75 never calls
+        await self.on_load()
         return [UnHypeLoader, UnHypeEraser, UnHypeDemoModel]

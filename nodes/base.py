@@ -6,10 +6,11 @@ import weakref
 import torch
 
 from ..unhype.checkpoint import Eraser
-from ..unhype.sketch import chosen, difference
+from ..unhype.sketch import bits, chosen, difference, in_full
 
-# Shares of the weights' size. Storage in 16 bits moves them by up to 0.2 %, in 8 bits by 2.6 % (e4m3) to 5.4 % (e5m2).
-ALIKE, ALIKE_IN_8_BITS = 0.005, 0.07
+# Bits of a number as stored (with its scales) -> up to what share of the weights' size they are the same base. Storage in
+# 16 bits moves them by up to 0.2 %, in 8 bits by 2.6 % (e4m3, mxfp8) to 5.4 % (e5m2), in 4 bits by 9.5 % (nvfp4).
+ALIKE = {6: 0.12, 12: 0.07, 64: 0.005}
 log = logging.getLogger("unhype")
 compared: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # the host's model -> erasers
 
@@ -21,9 +22,11 @@ def warn_of_another_base(model, eraser: Eraser) -> None:
         return
     done.add(key)
     layers = eraser.network.shape.layers
-    found = difference(layers, eraser.base["sketch"], lambda name: own_weight(model, name))
-    few_bits = any(own_weight(model, layer.name).dtype.itemsize == 1 for layer in chosen(layers))
-    if found is not None and found > (ALIKE_IN_8_BITS if few_bits else ALIKE):
+    found = difference(layers, eraser.base["sketch"], lambda name: in_full(*stored_weight(model, name)))
+    if found is None:
+        return
+    fewest = min(bits(stored) for layer in chosen(layers) if (stored := stored_weight(model, layer.name)[1]) is not None)
+    if found > next(share for most, share in ALIKE.items() if fewest <= most):
         log.warning(
             "%s was trained on %s; this model's weights differ by %.1f %% from it (a fine-tune, or another precision): "
             "erasing works as far as they are alike",
@@ -33,7 +36,8 @@ def warn_of_another_base(model, eraser: Eraser) -> None:
         )
 
 
-def own_weight(model, name: str) -> torch.Tensor:
-    """A layer's weight without the LoRAs that are merged into it at the moment."""
+def stored_weight(model, name: str) -> tuple[torch.nn.Module, torch.Tensor | None]:
+    """A layer, and its weight as it is stored, without the LoRAs that are merged into it at the moment."""
+    layer = model.get_model_object("diffusion_model").get_submodule(name)
     backup = model.backup.get(f"diffusion_model.{name}.weight")
-    return backup.weight if backup else model.get_model_object("diffusion_model").get_submodule(name).weight
+    return layer, backup.weight if backup else getattr(layer, "weight", None)

@@ -14,6 +14,23 @@ ROOT = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)  # bit-equality is asked for at a fixed thread count
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "since(version): not selected on a ComfyUI before this version")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what this ComfyUI does not have yet; docs/compatibility.md names it."""
+    from host.start import version_of
+
+    number = lambda version: tuple(map(int, version.split(".")))
+    wanted = [item for item in items if item.get_closest_marker("since")]
+    if wanted:
+        here = number(version_of(os.environ.get("COMFYUI_PATH")))
+        gone = [item for item in wanted if here < number(item.get_closest_marker("since").args[0])]
+        config.hook.pytest_deselected(items=gone)
+        items[:] = [item for item in items if item not in gone]
+
+
 @pytest.fixture(scope="session")
 def comfy():
     """The host's folder, importable."""

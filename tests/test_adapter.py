@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from unhype.adapter import Term, adapter, low_rank
 from unhype.hypernetwork import Factors
@@ -66,6 +67,27 @@ def test_rows_pick_their_pair_and_the_others_stay_bit_equal(model, rows):
             torch.testing.assert_close(y[n], merged(model, x[n], pair(factors, rows.index(n))))
         else:
             assert torch.equal(y[n], plain[n])
+
+
+class Copies(TorchDispatchMode):
+    """Counts tensors that are moved to another device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.count += func is torch.ops.aten._to_copy.default and out.device != args[0].device
+        return out
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2], [2, 0]])
+def test_factors_go_to_the_device_that_a_row_is_computed_on(rows):
+    """Work split over several devices: the factors lie on the sampler's, and are moved once however often a layer runs."""
+    there, x, factors = Model().to("meta"), torch.randn(3, 7, 6, device="meta"), some_factors(len(rows))
+    with Copies() as copies, adapter(there, [Term(torch.tensor(rows), LAYERS, factors)], 3):
+        assert there(x).shape == there(x).shape == (3, 7, 5) and there(x).is_meta
+    assert copies.count == len(LAYERS) * (2 if len(rows) == 3 else 3)
+    assert all(t.device.type == "cpu" for f in factors for t in f)
 
 
 def test_terms_on_the_same_row_add_up(model):

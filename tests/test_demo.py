@@ -53,7 +53,9 @@ def test_prompts_that_judge_were_not_trained_on(report):
     assert not [text for text in trained if "kitty" in text or "feline" in text or "fluent" in text]
 
 
-@pytest.mark.parametrize("base, name", [("demo", "demo_cat"), ("demo-flux", "demo_flux_cat")])
+@pytest.mark.parametrize(
+    "base, name", [("demo", "demo_cat"), pytest.param("demo-flux", "demo_flux_cat", marks=pytest.mark.since("0.3.72"))]
+)
 def test_a_small_sample_drawn_now_agrees(comfy, base, name):
     from demo.judge import NAMES, load_judge
     from demo.prompts import erased_prompts, heldout_word_prompts, other_prompts

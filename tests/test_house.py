@@ -49,6 +49,12 @@ def test_imports_run_one_way(room):
         assert not any(name.startswith(outside) for name in found), path
 
 
+def test_what_the_demo_bases_take_from_host_stands_alone():
+    """Inside the pack no room of ours is at the top, so that the one file that demo/ reaches imports none of them."""
+    found = imported(ROOT / "host" / "versions.py")
+    assert not found & OURS and not any(name.startswith(".") for name in found)
+
+
 def test_nodes_import_relatively():
     for path in sorted((ROOT / "nodes").glob("*.py")):
         found = imported(path)

@@ -10,12 +10,12 @@ from safetensors import SafetensorError, safe_open
 
 from host import memory
 from host.folders import DEMOS, find_base
-from host.load import load_backbone, shapes_of
+from host.load import load_backbone, prefix_of, shapes_of
 from host.memory import device_memory
 from unhype import fold
 from unhype.checkpoint import HALF
 from unhype.hypernetwork import Hypernetwork
-from unhype.layers import Family, family_of, layer_table
+from unhype.layers import Family, family_of, layer_table, matrices
 
 from .config import Config
 
@@ -42,15 +42,18 @@ def header(path: str) -> dict[str, torch.Tensor]:
 
 
 def meta_model(base: str, compute: torch.dtype):
-    """The base's diffusion model on the meta device, its weights as they are stored."""
+    """The base's diffusion model on the meta device, the type that it computes in, and the bytes of its weights as stored."""
     if base in DEMOS:
-        return load_backbone(base).diffusion_model.to("meta")
-    return shapes_of(header(find_base(base)), base, compute)
+        return load_backbone(base).shapes()
+    tensors = header(find_base(base))
+    prefix = prefix_of(tensors)
+    stored = sum(t.numel() * t.element_size() for name, t in tensors.items() if name.startswith(prefix))
+    return shapes_of(tensors, base, compute), compute, stored
 
 
 def widths(diffusion_model, family: Family) -> tuple[int, int, int]:
     """(token states, pooled embedding, the denoiser's vector input) of a model, as far as its own weights say."""
-    columns = {name: p.shape[1] for name, p in diffusion_model.named_parameters() if len(p.shape) == 2}
+    columns = {name: inputs for name, (_, inputs) in matrices(diffusion_model).items()}
     text = next(width for name, width in columns.items() if re.fullmatch(family.text, name))
     vector = columns.get(family.vector, 0)
     return text, min(vector or text, text, 1280), vector  # SDXL's vector is its pooled embedding and sizes
@@ -80,13 +83,14 @@ def file_bytes(network: Hypernetwork, config: Config, concepts: int = 1) -> int:
     return sum(t.numel() * (2 if name.startswith(HALF) else 4) for name, t in tensors.items())
 
 
-def measure(config: Config, diffusion_model, compute: torch.dtype) -> tuple[Config, Family, Hypernetwork, memory.Step]:
-    """Of a model on the meta device: the config with its family's settings, the family, the hypernetwork and what a step takes."""
+def measure(config: Config, diffusion_model, compute: torch.dtype, stored: int) -> tuple[Config, Family, Hypernetwork, memory.Step]:
+    """Of a model on the meta device, its weights of `stored` bytes: the config with its family's settings, the family, the
+    hypernetwork and what a step takes."""
     family = family_of(diffusion_model)
     config = config.for_family(family)
     network = new_network(diffusion_model, family, config)
     inputs = inputs_of(diffusion_model, family, config.size_of(False), family.tokens, compute, "meta")
-    return config, family, network, memory.measure(diffusion_model, family, network, inputs, config.retain_batch)
+    return config, family, network, memory.measure(diffusion_model, family, network, inputs, config.retain_batch, stored)
 
 
 def speed(device: torch.device, dtype: torch.dtype) -> float:
@@ -106,8 +110,8 @@ def report(config: Config) -> str:
     """The dry run's words."""
     device, own = device_memory()
     on_card = device.type != "cpu"
-    compute = torch.bfloat16 if on_card else torch.float32
-    config, family, network, step = measure(config, meta_model(config.base, compute), compute)
+    model, compute, stored = meta_model(config.base, torch.bfloat16 if on_card else torch.float32)
+    config, family, network, step = measure(config, model, compute, stored)
     count = sum(p.numel() for p in network.parameters())
     lines = [
         f"{config.base}: {family.title}, {len(network.shape.layers)} layers, weights of {step.weights / 1e9:.2f} GB",

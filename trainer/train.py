@@ -55,7 +55,7 @@ from unhype.condition import parts, stack_conditions
 from unhype.fold import folded, seen_by_heads
 from unhype.hypernetwork import Hypernetwork
 from unhype.layers import layer_table
-from unhype.sketch import sketch
+from unhype.sketch import in_full, sketch
 
 WARMUP, DECAY = 0.05, 0.4  # shares of the iterations in which the learning rate rises, and falls to zero
 CLIP = 1.0  # gradient norm
@@ -209,7 +209,7 @@ def train(
     shown = previews.shown(backbone, data.targets, data.retain) if config.preview_every else None
     network, family = new_network(config, backbone, data)
     names = [Concept(e.name, e.mapping) for e in config.erased()]
-    weight_of = lambda name: backbone.diffusion_model.get_submodule(name).weight
+    weight_of = lambda name: in_full(layer := backbone.diffusion_model.get_submodule(name), layer.weight)
     base = {"name": Path(config.base).name, "sketch": sketch(network.shape.layers, weight_of)}
     eraser = Eraser(network, family, names, asdict(config), base=base, source=out.name)
     for concept, calibration in zip(names, fit_switch(config, network, data)):

@@ -6,6 +6,7 @@ unchanged, to the bit.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -38,6 +39,16 @@ def added(output: torch.Tensor, change: torch.Tensor, layer: Layer, rows: torch.
     return torch.cat([first, own, last], -1) if before or after else own
 
 
+def on_device(rows: torch.Tensor | None, factors: Factors) -> Callable:
+    """A function: device -> rows and factors there. Several graphics cards may share a batch (ComfyUI's work units)."""
+
+    @cache
+    def moved(device):
+        return None if rows is None else rows.to(device), Factors(*(t.to(device) for t in factors))
+
+    return moved
+
+
 @contextmanager
 def adapter(diffusion_model: nn.Module, terms: list[Term], batch: int) -> Iterator[None]:
     """Inside, the model's target layers carry the terms; outside, they do not.
@@ -48,11 +59,11 @@ def adapter(diffusion_model: nn.Module, terms: list[Term], batch: int) -> Iterat
     Raises:
         RuntimeError: a layer sees another number of rows, or is never called (a compiled or replaced model).
     """
-    waiting: dict[str, list[tuple[Layer, torch.Tensor | None, Factors]]] = {}
+    waiting: dict[str, list[tuple[Layer, Callable]]] = {}
     for term in terms:
         every = torch.equal(term.rows, torch.arange(batch, device=term.rows.device))
         for layer, factors in zip(term.layers, term.factors):
-            waiting.setdefault(layer.name, []).append((layer, None if every else term.rows, factors))
+            waiting.setdefault(layer.name, []).append((layer, on_device(None if every else term.rows, factors)))
     called, handles = set(), []
 
     def hook(name: str) -> Callable[..., torch.Tensor]:
@@ -63,8 +74,8 @@ def adapter(diffusion_model: nn.Module, terms: list[Term], batch: int) -> Iterat
                     f"UnHype: layer {name} was called with {x.shape[0]} rows where the sampler announced {batch}; "
                     "a node that regroups the batch (attention couple) cannot be combined with the eraser"
                 )
-            for layer, rows, factors in waiting[name]:
-                rows = rows if rows is None else rows.to(x.device)
+            for layer, moved in waiting[name]:
+                rows, factors = moved(x.device)
                 change = low_rank((x if rows is None else x[rows]).to(factors.down.dtype), factors).to(output.dtype)
                 output = added(output, change, layer, rows)
             called.add(name)

@@ -131,9 +131,26 @@ FAMILIES = {
 }
 
 
+def shape_of(module: nn.Module) -> tuple[int, int] | None:
+    """Rows and columns of a module's matrix as the module itself has them; None where it has none.
+
+    A quantised weight may hold two numbers a byte, and be missing until the model is loaded.
+    """
+    if hasattr(module, "in_features") and hasattr(module, "out_features"):
+        return module.out_features, module.in_features
+    shape = getattr(getattr(module, "weight", None), "shape", ())
+    return tuple(shape) if len(shape) == 2 else None
+
+
+def matrices(diffusion_model: nn.Module) -> dict[str, tuple[int, int]]:
+    """The names of a model's matrices, as its state has them, and their rows and columns."""
+    return {f"{name}.weight": shape for name, m in diffusion_model.named_modules() if (shape := shape_of(m))}
+
+
 def of_family(diffusion_model) -> Family | None:
     """The family of a diffusion model, by its parameters' names and dimensions; None where it is none of FAMILIES."""
     dimensions = {name: len(parameter.shape) for name, parameter in diffusion_model.named_parameters()}
+    dimensions |= dict.fromkeys(matrices(diffusion_model), 2)
     for family in FAMILIES.values():
         if dimensions.items() >= family.marks.items() and dimensions.keys().isdisjoint(family.lacks):
             return family
@@ -164,9 +181,9 @@ def layer_table(diffusion_model: nn.Module, family: Family) -> tuple[Layer, ...]
 
 def as_layer(name: str, module: nn.Module, family: Family) -> Layer | None:
     """The module as a target layer; None where it is none."""
-    shape: tuple[int, ...] = getattr(getattr(module, "weight", None), "shape", ())
+    shape = shape_of(module)
     target = next((t for t in family.targets if re.fullmatch(t.pattern, name)), None)
-    if target is None or len(shape) != 2:
+    if target is None or shape is None:
         return None
     rows, inputs = shape
     return Layer(name, inputs, inputs, 2 * inputs) if target.value_rows else Layer(name, inputs, rows)

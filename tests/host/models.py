@@ -6,6 +6,7 @@ import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
 import comfy.supported_models
+import comfy.utils
 import torch
 from comfy.weight_adapter import LoRAAdapter
 from studio import sample, two_rows, unchanged, weights  # noqa: F401  the tests of families find all helpers here
@@ -14,6 +15,8 @@ from unhype_pack.unhype.condition import read_condition
 from unhype_pack.unhype.fold import folded
 from unhype_pack.unhype.hypernetwork import Hypernetwork, Shape, at_strength
 from unhype_pack.unhype.layers import family_of, layer_table
+
+from host import versions
 
 UNET = {
     "image_size": 8,
@@ -64,12 +67,15 @@ MODELS = {  # name -> family, ComfyUI's config class, sizes, pooled width
 
 def make_model(name: str, dtype=torch.float32, inference_dtype=torch.float32, scaled_fp8=None):
     """A MODEL of MODELS, its weights stored as `dtype`, its linear ones as `scaled_fp8` with a scale."""
-    _, kind, sizes, _ = MODELS[name]
+    family, kind, sizes, _ = MODELS[name]
+    sizes = versions.flux_sizes(sizes) if family == "flux" else sizes
     config = getattr(comfy.supported_models, kind)(dict(sizes))
     for setting, value in sizes.items():
         config.unet_config[setting] = value
     config.set_inference_dtype(dtype, None if dtype == inference_dtype else inference_dtype)
-    config.scaled_fp8 = scaled_fp8
+    if scaled_fp8:  # before 0.4.0, and from then on
+        config.scaled_fp8, config.quant_config = scaled_fp8, {"mixed_ops": True}
+        config.manual_cast_dtype = inference_dtype
     device = comfy.model_management.unet_offload_device()
     if name == "sd2":
         model = comfy.model_base.BaseModel(config, model_type=comfy.model_base.ModelType.V_PREDICTION, device=device)
@@ -77,16 +83,24 @@ def make_model(name: str, dtype=torch.float32, inference_dtype=torch.float32, sc
         model = config.get_model({}, "", device)
     torch.manual_seed(0)
     for key, parameter in model.diffusion_model.named_parameters():
-        ones = key.endswith((".scale", ".scale_weight"))
+        ones = "_norm." in key or key.endswith(".scale_weight")  # of Flux's queries and keys
         value = torch.ones(parameter.shape) if ones else torch.randn(parameter.shape) / max(1, parameter[0].numel()) ** 0.5
         parameter.data = value.to(parameter.dtype)
     model.requires_grad_(False)
     return comfy.model_patcher.ModelPatcher(model, load_device=comfy.model_management.get_torch_device(), offload_device=device)
 
 
+def as_loaded(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a "scaled fp8" file as the host's loader hands them to the modules: from 0.4.0 on as comfy_quant."""
+    convert = getattr(comfy.utils, "convert_old_quants", None)
+    return convert(tensors | {"scaled_fp8": torch.empty(0, dtype=torch.float8_e4m3fn)})[0] if convert else tensors
+
+
 def wide_shapes() -> dict[str, torch.Size]:
     """The names and shapes of a wide Flux's weights, none of them made."""
-    empty = comfy.ldm.flux.model.Flux(**WIDE, dtype=torch.float32, device="meta", operations=comfy.ops.disable_weight_init)
+    empty = comfy.ldm.flux.model.Flux(
+        **versions.flux_sizes(WIDE), dtype=torch.float32, device="meta", operations=comfy.ops.disable_weight_init
+    )
     return {key: parameter.shape for key, parameter in empty.state_dict().items()}
 
 

@@ -36,6 +36,8 @@ class Server:
                 str(self.port),
                 "--base-directory",
                 self.base,
+                "--database-url",
+                f"sqlite:///{(self.base / 'comfyui.db').as_posix()}",
                 "--extra-model-paths-config",
                 extra,
                 "--disable-api-nodes",

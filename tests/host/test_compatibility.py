@@ -154,13 +154,13 @@ def test_a_patch_that_regroups_the_rows_is_refused(m, pack):
         m.sample(ours, m.prompt("sd1"), m.prompt("sd1", 1), m.noise("sd1"))
 
 
-def test_blocks_that_are_left_out_are_refused(m, pack, comfy):
+def test_blocks_that_are_left_out_are_refused(m, s, pack, comfy):
     """Skip-layer guidance runs the model once more without some blocks."""
     from comfy_extras.nodes_slg import SkipLayerGuidanceDiT
 
     model = m.make_model("flux-dev")
     ours = pack.UnHypeEraser.execute(model, m.make_eraser("flux-dev", model), 1.0).result[0]
-    skipping = lambda model: SkipLayerGuidanceDiT.execute(model, 1.0, 0.0, 1.0, "1", "").result[0]
+    skipping = lambda model: s.run(SkipLayerGuidanceDiT, model, 1.0, 0.0, 1.0, "1", "")[0]
     prompts = m.prompt("flux-dev"), m.prompt("flux-dev", 1)
     m.sample(skipping(model), *prompts, m.noise("flux-dev"), cfg=2.0)
     with pytest.raises(RuntimeError, match="leaves blocks out"):
@@ -171,7 +171,7 @@ def test_steps_that_are_left_out_are_refused(s, demo, prompts, erased_model, com
     """EasyCache answers some steps without the model; where nothing fires it may."""
     from comfy_extras.nodes_easycache import EasyCacheNode
 
-    cached = lambda model: EasyCacheNode.execute(model, 3.0, 0.0, 1.0, False).result[0]
+    cached = lambda model: s.run(EasyCacheNode, model, 3.0, 0.0, 1.0, False)[0]
     s.sample(cached(erased_model), prompts["safe"], prompts["empty"], s.noise(), steps=8)
     with pytest.raises(RuntimeError, match="leaves blocks out"):
         s.sample(cached(erased_model), prompts["erased"], prompts["empty"], s.noise(), steps=8)

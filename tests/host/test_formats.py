@@ -19,14 +19,17 @@ def scaled(model) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", ["sd1", "sdxl", "flux-dev"])
+@torch.inference_mode()  # as the host runs every node
 def test_scaled_fp8(m, pack, name):
     """As the dequantised weights and the merged adapter in fp32; the stored bits stay."""
+    from unhype.sketch import in_full
+
     full = m.make_model(name)
     model = m.make_model(name, scaled_fp8=FP8)
-    model.model.diffusion_model.load_state_dict(scaled(full))
-    stored = model.model.diffusion_model.state_dict()
-    for key, own in full.model.diffusion_model.state_dict().items():
-        own.copy_(stored[key].float() * stored.get(key.removesuffix("weight") + "scale_weight", 1.0))
+    model.model.diffusion_model.load_state_dict(m.as_loaded(scaled(full)))
+    for path, module in model.model.diffusion_model.named_modules():
+        for key, own in full.model.diffusion_model.get_submodule(path).named_parameters(recurse=False):
+            own.copy_(in_full(module, module.weight) if key == "weight" else getattr(module, key).float())
     before, eraser = m.weights(model), m.make_eraser(name, model)
     assert FP8 in {v.dtype for v in before.values()}
     positive, negative = m.prompt(name), m.prompt(name, 1)

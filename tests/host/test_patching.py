@@ -126,7 +126,7 @@ def test_dual_cfg(s, demo, prompts, erased_model, comfy, first, second, changed)
     seen = []
     for model in (demo.model, erased_model):
         watched, calls = s.watch(model)
-        guider = DualCFGGuider.execute(watched, prompts[first], prompts[second], prompts["erased"], 3.0, 2.0, "regular").result[0]
+        guider = s.run(DualCFGGuider, watched, prompts[first], prompts[second], prompts["erased"], 3.0, 2.0, "regular")[0]
         s.sample_with(guider, s.noise(), steps=2)
         seen.append(s.first_step(calls))
     # DualCFG runs [negative, middle, positive]: 2 is the first conditioning, 1 the second.
@@ -140,8 +140,8 @@ def test_perp_neg(s, demo, prompts, erased_model, comfy, positive, negative, cha
 
     results = []
     for model in (demo.model, erased_model):
-        guider = PerpNegGuider.execute(model, prompts[positive], prompts[negative], prompts["empty"], 3.0, 1.0).result[0]
-        old = PerpNeg.execute(model, prompts["empty"], 1.0).result[0]
+        guider = s.run(PerpNegGuider, model, prompts[positive], prompts[negative], prompts["empty"], 3.0, 1.0)[0]
+        old = s.run(PerpNeg, model, prompts["empty"], 1.0)[0]
         results.append((s.sample_with(guider, s.noise()), s.sample(old, prompts[positive], prompts[negative], s.noise())))
     for without, with_it in zip(*results):
         assert torch.equal(without, with_it) != changed

@@ -44,6 +44,7 @@ def pixels(paths):
 
 SD = {"base": "emoji-sd", "file": "demo_cat.safetensors", "cfg": 3.0}
 FLUX = {"base": "emoji-flux", "file": "demo_flux_cat.safetensors", "cfg": 1.0}
+SINCE = pytest.mark.since("0.3.72")  # the Flux demo base
 
 
 def graph(text, strength, seed=5, demo=SD, batch=1, **sampler):
@@ -78,7 +79,7 @@ def graph(text, strength, seed=5, demo=SD, batch=1, **sampler):
     return {k: {"class_type": c, "inputs": i} for k, (c, i) in nodes.items()}
 
 
-@pytest.mark.parametrize("name", ["unhype_demo.json", "unhype_flux_demo.json"])
+@pytest.mark.parametrize("name", ["unhype_demo.json", pytest.param("unhype_flux_demo.json", marks=SINCE)])
 def test_demo_workflow_runs_to_images(server, info, name):
     images = server.images(workflow(name, info))
     base, erased = (pixels(paths)[0] for paths in images.values())
@@ -104,7 +105,7 @@ def test_workflows_are_accepted_but_for_their_files(server, info, name):
     assert sorted(errors) == sorted([*((n, "value_not_in_list") for n in MISSING[name]), ("UnHypeLoader", "custom_validation_failed")])
 
 
-@pytest.mark.parametrize("demo", [SD, FLUX], ids=["sd", "flux"])
+@pytest.mark.parametrize("demo", [pytest.param(SD, id="sd"), pytest.param(FLUX, id="flux", marks=SINCE)])
 def test_safe_prompt_is_bit_equal_and_erased_prompt_is_not(server, demo):
     for text, equal in ((SAFE, True), (ERASED, False), ("a forest, google style, on a blue background", True)):
         images = server.images(graph(text, 1.0, demo=demo))
@@ -112,7 +113,7 @@ def test_safe_prompt_is_bit_equal_and_erased_prompt_is_not(server, demo):
         assert np.array_equal(plain, erased) == equal, text
 
 
-@pytest.mark.parametrize("demo", [SD, FLUX], ids=["sd", "flux"])
+@pytest.mark.parametrize("demo", [pytest.param(SD, id="sd"), pytest.param(FLUX, id="flux", marks=SINCE)])
 @pytest.mark.parametrize("word", ["cat", "kitty"])
 def test_what_the_server_draws_is_judged(server, demo, word):
     from demo.judge import NAMES, load_judge

@@ -129,7 +129,7 @@ def demo(arguments) -> int:
     set_up()
     config = f"trainer/configs/demo_{'flux_' * ('--flux' in arguments)}cat.yaml"
     arguments = [a for a in arguments if a != "--flux"]
-    return run("trainer/train.py", "--config", config) or run("benchmarks/evaluate.py", "--config", config, *arguments)
+    return run("trainer/train.py", "--config", config, "--overwrite") or run("benchmarks/evaluate.py", "--config", config, *arguments)
 
 
 # What touches ComfyUI, and what of it takes too long for a second version on every push.

@@ -4,8 +4,10 @@ A family is one entry of FAMILIES; nothing else in this repository names one.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -131,7 +133,13 @@ FAMILIES = {
 }
 
 
-def of_family(diffusion_model) -> Family | None:
+class Parameters(Protocol):
+    """A model, or what stands in its place where only names and shapes are asked for."""
+
+    def named_parameters(self) -> Iterable[tuple[str, Any]]: ...
+
+
+def of_family(diffusion_model: Parameters) -> Family | None:
     """The family of a diffusion model, by its parameters' names and dimensions; None where it is none of FAMILIES."""
     dimensions = {name: len(parameter.shape) for name, parameter in diffusion_model.named_parameters()}
     for family in FAMILIES.values():

@@ -4,7 +4,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-from .files import look_at
+from unhype.files import what_is
 
 # By name, so that this room does not import the one above it.
 DEMOS = {"demo": "demo.base", "demo-flux": "demo.flux"}
@@ -26,7 +26,7 @@ def find_file(name: str, folders: tuple[str, ...], what: str) -> str:
         if path := folder_paths.get_full_path(folder, name):
             return path
     if os.path.isdir(name):
-        raise FileNotFoundError(f"{what} {name!r} is {look_at(name).what}. Give the path of a .safetensors file")
+        raise FileNotFoundError(f"{what} {name!r} is {what_is(name).what}. Give the path of a .safetensors file")
     looked = ", ".join(p for folder in folders for p in folder_paths.get_folder_paths(folder))
     raise FileNotFoundError(f"{what} {name!r}: no such file, and not in {looked}. Give the path of one")
 

@@ -2,41 +2,46 @@
 
 import importlib
 
+from unhype.files import CHECKPOINT, DENOISER, DIFFUSERS, ENCODER, VAE, Kind, what_is
 from unhype.layers import FAMILIES, of_family
 
-from .files import CHECKPOINT, DIFFUSERS, ENCODER, MODEL, VAE, VAE_IN, Found, Shapes, latent_channels, look_at
+from .files import Base, Shapes, latent_channels, read_base, read_shapes, vae_channels
 from .folders import DEMOS, find_base, find_file
 
 
-def check_files(base: str, text_encoders: list[str] = (), vae: str = "") -> Found:
+def check_files(base: str, text_encoders: list[str] = (), vae: str = "") -> Base:
     """What the base is, by its header; the other files are what they are given as.
 
     Raises FileNotFoundError and ValueError, naming the file, what it is and what was expected, before anything is loaded.
     """
     if base in DEMOS:
-        return look_at(importlib.import_module(DEMOS[base]).WEIGHTS)
+        return read_base(importlib.import_module(DEMOS[base]).WEIGHTS)
     path = find_base(base)
-    found = look_at(path)
-    kinds = (CHECKPOINT, MODEL, DIFFUSERS) if text_encoders else (CHECKPOINT,)
-    titles = ", ".join(family.title for family in FAMILIES.values())
-    if found.what not in (CHECKPOINT, MODEL, DIFFUSERS):
-        raise ValueError(f"base model {path} is {found.what}, expected a .safetensors checkpoint of {titles}")
-    if found.what not in kinds:
+    kind, titles = what_is(path), ", ".join(family.title for family in FAMILIES.values())
+    if kind not in (CHECKPOINT, DENOISER, DIFFUSERS):
+        raise wrong(f"base model {path}", kind, f"a .safetensors checkpoint of {titles}")
+    if kind != CHECKPOINT and not text_encoders:
         raise ValueError(
-            f"base model {path} is {found.what} and holds no text encoder: choose a full checkpoint, or give text_encoders and vae"
+            f"base model {path} is {kind.what} and holds no text encoder: choose a full checkpoint, or give text_encoders and vae"
         )
-    if found.what != DIFFUSERS and found.family is None:
-        raise ValueError(f"base model {path} is {found.what} of no family that UnHype knows, expected one of {titles}")
+    found = read_base(path)
+    if kind != DIFFUSERS and found.family is None:
+        raise ValueError(f"base model {path} is {kind.what} of no family that UnHype knows, expected one of {titles}")
     check_channels(found.denoiser, path)
     for file in text_encoders:
         file = find_file(file, ("text_encoders",), "text encoder")
-        if (what := look_at(file).what) != ENCODER:
-            raise ValueError(f"text encoder {file} is {what}, expected a .safetensors text encoder (such as clip_l, t5xxl)")
+        if (kind := what_is(file)) != ENCODER:
+            raise wrong(f"text encoder {file}", kind, "a .safetensors text encoder (such as clip_l, t5xxl)")
     if vae:
         check_vae(find_file(vae, ("vae",), "VAE"), found)
-    elif not any(VAE_IN.fullmatch(name) for name in found.shapes):
+    elif not vae_channels(found.shapes):
         raise ValueError(f"base model {path} holds no VAE, which draws the previews: give one as vae")
     return found
+
+
+def wrong(given: str, kind: Kind, expected: str) -> ValueError:
+    """What is said of a file that is given as something else."""
+    return ValueError(f"{given} is {kind.what}, expected {expected}: {kind.advice}")
 
 
 def check_channels(denoiser, source: str) -> None:
@@ -51,12 +56,11 @@ def check_channels(denoiser, source: str) -> None:
         )
 
 
-def check_vae(path: str, base: Found) -> None:
+def check_vae(path: str, base: Base) -> None:
     """Raise ValueError unless the file is a VAE of as many latent channels as the base makes."""
-    found = look_at(path)
-    if found.what != VAE:
-        raise ValueError(f"VAE {path} is {found.what}, expected a .safetensors VAE")
-    own = next(shape for name, shape in found.shapes.items() if VAE_IN.fullmatch(name))[1]
+    if (kind := what_is(path)) != VAE:
+        raise wrong(f"VAE {path}", kind, "a .safetensors VAE of pictures")
+    own = vae_channels(read_shapes(path))
     wanted = latent_channels(base.denoiser, base.family)[1] if base.family else 0
     if wanted and own != wanted:
         raise ValueError(

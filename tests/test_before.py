@@ -8,6 +8,7 @@ import sys
 from argparse import Namespace
 from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,8 +16,9 @@ import torch
 from host.inputs import check_files
 from host.start import ROOT
 from trainer import before
-from trainer.before import check_loaded, check_reader, prepare, refuse_nan
+from trainer.before import check_loaded, check_reader, prepare
 from trainer.config import from_mapping, parse_arguments
+from trainer.divergence import Diverged, diverged, refuse_nan
 from trainer.paths import placed, where_to_find, with_paths_expanded, written
 from trainer.settings import ConfigError
 from unhype.description import MAX_LAYERS
@@ -154,7 +156,7 @@ def test_a_former_log_and_former_previews_are_kept(work, what):
 def test_overwrite_replaces_erasers_only(work):
     base_file(work)
     (work / "notes.safetensors").write_text("my notes")
-    for name, what in (("base", "the demo base"), ("notes", "a text file")):
+    for name, what in (("base", "a base model of UnHype's demo"), ("notes", "a text file")):
         with pytest.raises(ConfigError, match=f"{name}.safetensors is {what}.*, and --overwrite replaces erasers only"):
             prepare(settings(f"./{name}.safetensors"), arguments(overwrite=True))
 
@@ -333,13 +335,22 @@ def test_a_base_that_gives_nan_is_called_so(comfy):
     weight = next(p for name, p in backbone.diffusion_model.named_parameters() if name.endswith("out.2.weight"))
     with torch.no_grad():
         weight[0, 0] = float("nan")
-    with pytest.raises(ValueError, match="the base model demo itself gives NaN.*another precision"):
+    with pytest.raises(ValueError, match="base model demo gives NaN .*by itself, for an empty prompt: .*another precision"):
         check_loaded(config, backbone)
     assert family_of(backbone.diffusion_model).name == "sd1"
 
 
 def test_infinite_predictions_are_refused_and_autocast_is_named():
     config = dataclasses.replace(settings("./x"), autocast="bf16")
-    refuse_nan(torch.ones(2), config)
+    refuse_nan(torch.ones(2), config, "here")
     with pytest.raises(ValueError, match="or autocast: none"):
-        refuse_nan(torch.tensor([1.0, float("inf")]), config)
+        refuse_nan(torch.tensor([1.0, float("inf")]), config, "here")
+
+
+@pytest.mark.parametrize("own, error", [(1.0, Diverged), (float("nan"), ValueError)])
+def test_a_loss_that_is_no_number_is_blamed_on_the_base_only_where_it_gives_none_alone(own, error):
+    backbone = SimpleNamespace(device=torch.device("cpu"), predict=lambda x, sigma, context, pooled: own * x)
+    batch = SimpleNamespace(x=torch.ones(1, 4, 2, 2), sigma=None, context=None, pooled=None)
+    with pytest.raises(error, match="at iteration 7") as raised:
+        diverged(backbone, settings("./x"), batch, "at iteration 7")
+    assert ("lower learning_rate" in str(raised.value)) == (error is Diverged)

@@ -77,7 +77,7 @@ def test_another_text_encoder_or_noise_schedule_gets_its_own_samples(tmp_path):
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_a_base_that_gives_nan_is_named_and_leaves_no_cache(tmp_path, value):
     path = tmp_path / "x.cache"
-    with pytest.raises(ValueError, match="base model painter gives NaN .* file is damaged"):
+    with pytest.raises(ValueError, match="base model painter gives NaN .*where it draws its own pictures: .* file is damaged"):
         drawn(Base(predicted=value), path)
     assert not path.exists()
 

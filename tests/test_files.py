@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save, save_file
 
 from unhype.checkpoint import CheckpointError, load_eraser
-from unhype.files import CUT, DAMAGED, EMPTY, ERASER, OTHER, UNKNOWN, what_is
+from unhype.files import BARE, CUT, DAMAGED, EMPTY, ERASER, OTHER, UNKNOWN, what_is
 from unhype.text import shown
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,17 +43,27 @@ BYTES = {
     "ordinary LoRA": tensors("lora_unet_down_blocks_0.lora_down.weight", "lora_unet_down_blocks_0.alpha"),
     "ordinary LoRA ": tensors("diffusion_model.double_blocks.0.img_attn.proj.lora_A.weight"),
     "ordinary LoRA  ": tensors("lycoris_blocks_0.hada_w1_a"),
+    "ordinary LoRA   ": tensors("diffusion_model.double_blocks.0.img_attn.proj.diff"),
     "full checkpoint": tensors("model.diffusion_model.input_blocks.0.0.weight", "cond_stage_model.transformer.x", "first_stage_model.y"),
     "diffusion model": tensors("double_blocks.0.img_attn.qkv.weight", "txt_in.weight"),
     "diffusion model ": tensors("model.diffusion_model.input_blocks.0.0.weight"),
+    "diffusion model  ": tensors("model.double_blocks.0.img_attn.qkv.weight"),
+    "diffusion model alone in diffusers' layout": tensors("down_blocks.0.attentions.0.x", "conv_in.weight"),
     "embedding": tensors("emb_params"),
     "embedding ": tensors("clip_g", "clip_l"),
     "ControlNet": tensors("control_model.input_blocks.0.0.weight"),
     "ControlNet ": tensors("controlnet_cond_embedding.conv_in.weight", "down_blocks.0.attentions.0.x"),
+    "ControlNet  ": tensors("lora_controlnet", "input_blocks.0.0.weight"),
     "IP-Adapter": tensors("image_proj.latents", "ip_adapter.1.to_k_ip.weight"),
     "a VAE": tensors("decoder.conv_in.weight", "encoder.conv_in.weight"),
+    "a VAE ": tensors("taesd_decoder.1.weight", "taesd_encoder.0.weight"),
+    "a VAE  ": save({"decoder.conv1.weight": torch.zeros(1, 1, 1, 1, 1)}),
+    "TAESD": tensors("1.weight", "3.conv.0.weight"),
     "text encoder": tensors("text_model.encoder.layers.0.mlp.fc1.weight"),
     "text encoder ": tensors("encoder.block.0.layer.0.SelfAttention.q.weight", "shared.weight"),
+    "text encoder  ": tensors("model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight"),
+    "without a tensor": save({}, {"format": "pt"}),
+    "cut off": tensors("a", "b")[:-1],
     "stopped training": tensors("network.least", "optimizer.least.exp_avg", "rng"),
     "samples": tensors("0.eps_star", "0.x"),
 }
@@ -81,7 +91,9 @@ def test_packed_files_are_told_apart(tmp_path):
 
 def test_erasers_and_demo_bases_are_known():
     assert what_is(ROOT / "demo/erasers/demo_cat.safetensors") == what_is(ROOT / "tests/files/demo_cat_format_1.safetensors") == ERASER
-    assert "demo" in what_is(ROOT / "demo/emoji-sd.safetensors").what
+    for file, name in (("emoji-sd", "demo"), ("emoji-flux", "demo-flux")):
+        kind = what_is(ROOT / f"demo/{file}.safetensors")
+        assert "UnHype's demo" in kind.what and f'"{name}" to train' in kind.advice
 
 
 def test_what_cannot_be_told_is_not_guessed(tmp_path):
@@ -94,6 +106,8 @@ def test_what_cannot_be_told_is_not_guessed(tmp_path):
         (whole[:20], CUT),
         (struct.pack("<Q", 9) + b"{" + 99 * b"\xff", DAMAGED),
         (struct.pack("<Q", 9000) + 9000 * b"{", DAMAGED),
+        (struct.pack("<Q", 26) + b'{"a": {"data_offsets": 0}}', DAMAGED),
+        (struct.pack("<Q", 2) + b"{}", BARE),
     ):
         path.write_bytes(content)
         assert what_is(path) == kind, content[:20]

@@ -1,15 +1,21 @@
 """A wrong file in the place of a base, a text encoder or a VAE: one line says what it is and what was expected."""
 
+import io
 import json
 import struct
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from host.files import look_at
 from host.inputs import check_channels, check_files
 from host.start import ROOT
+from trainer.beside import cache_path, state_path
+from trainer.config import from_mapping
+from trainer.sealed import write_sealed
+from trainer.state import save_state
+from unhype.files import OTHER, what_is
 
 UNET, FLUX = "model.diffusion_model.", ""
 CLIP = {"text_model.encoder.layers.0.mlp.fc1.weight": (4, 4)}
@@ -57,32 +63,43 @@ def write(tmp_path, comfy):
 
 
 WHOLE = unet() | text() | vae()
+
+
+def zipped(shapes: dict) -> bytes:
+    """As a .ckpt file of today holds it."""
+    held = io.BytesIO()
+    torch.save({"state_dict": {name: torch.zeros(shape) for name, shape in shapes.items()}}, held)
+    return held.getvalue()
+
+
 PICKLE = b"\x80\x02}q\x00."
 WRONG = [
     ("a.safetensors", b"", "an empty file"),
     ("a.safetensors", b"<!DOCTYPE html><html>", "a web page"),
     ("a.safetensors", b"\n <html>" + b"x" * 5000, "a web page"),
     ("a.safetensors", "café, not a model".encode(), "a text file"),
-    ("a.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a Git LFS pointer"),
-    ("a.safetensors", b"GGUF\3\0\0\0" + b"\0" * 90, "a GGUF file"),
-    ("a.ckpt", b"PK\3\4" + b"\0" * 90, "a pickle"),
-    ("a.pt", PICKLE, "a pickle"),
-    ("a.safetensors", PICKLE, "a pickle"),
-    ("a.safetensors", b"\x89PNG\r\n\x1a\n" + b"\0" * 90, "a PNG picture"),
-    ("a.safetensors", struct.pack("<Q", 500) + b'{"a": {"dtype"', "a truncated safetensors file"),
-    ("a.safetensors", struct.pack("<Q", 20) + b"{" + b" " * 19, "a damaged safetensors file"),
-    ("a.safetensors", struct.pack("<Q", 2) + b"{}", "a safetensors file without a tensor"),
-    ("a.safetensors", bytes(range(1, 250)), "no safetensors file"),
-    ("a.safetensors", b"\1\2\3", "no safetensors file"),
-    ("a.safetensors", LORA, "a LoRA"),
-    ("a.safetensors", {"lora_te_x.hada_w1_a": (2, 2), "lora_te_x.alpha": (1,)}, "a LoRA"),
-    ("a.safetensors", {"base_model.model.x.lora_A.weight": (2, 2)}, "a LoRA"),
+    ("a.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of Git LFS"),
+    ("a.safetensors", b"GGUF\3\0\0\0" + b"\0" * 90, "a GGUF model"),
+    ("a.ckpt", b"PK\3\4" + b"\0" * 90, "a packed archive"),
+    ("a.ckpt", zipped(WHOLE), "a PyTorch file (.pt, .ckpt, .bin), which can hold a virus and is never opened"),
+    ("a.safetensors", zipped(WHOLE), "a PyTorch file"),
+    ("a.pt", PICKLE, "a PyTorch file"),
+    ("a.safetensors", PICKLE, "a PyTorch file"),
+    ("a.safetensors", b"\x89PNG\r\n\x1a\n" + b"\0" * 90, "a picture"),
+    ("a.safetensors", struct.pack("<Q", 500) + b'{"a": {"dtype"', "a .safetensors file that is cut off"),
+    ("a.safetensors", struct.pack("<Q", 20) + b"{" + b" " * 19, "a damaged .safetensors file"),
+    ("a.safetensors", struct.pack("<Q", 2) + b"{}", "a .safetensors file without a tensor"),
+    ("a.safetensors", bytes(range(1, 250)), "no kind of file that UnHype knows"),
+    ("a.safetensors", b"\1\2\3", "no kind of file that UnHype knows"),
+    ("a.safetensors", LORA, "an ordinary LoRA"),
+    ("a.safetensors", {"lora_te_x.hada_w1_a": (2, 2), "lora_te_x.alpha": (1,)}, "an ordinary LoRA"),
+    ("a.safetensors", {"base_model.model.x.lora_A.weight": (2, 2)}, "an ordinary LoRA"),
     ("a.safetensors", {"control_model.input_blocks.0.0.weight": (8, 4, 3, 3)}, "a ControlNet"),
     ("a.safetensors", {"emb_params": (2, 8)}, "an embedding"),
     ("a.safetensors", vae(prefix=""), "a VAE"),
     ("a.safetensors", CLIP, "a text encoder"),
-    ("a.safetensors", {"something": (2,)}, "a safetensors file of another kind"),
-    ("a.safetensors", {"model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight": (8, 8)} | text(), "a checkpoint of no family"),
+    ("a.safetensors", {"something": (2,)}, "a .safetensors file of another kind"),
+    ("a.safetensors", {"model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight": (8, 8)} | text(), "a full checkpoint of no family"),
 ]
 
 
@@ -92,15 +109,15 @@ def test_a_file_that_is_no_base_is_named_for_what_it_is(write, name, content, sa
     with pytest.raises(ValueError) as error:
         check_files(path)
     message = str(error.value)
-    if says == "a VAE" or says == "a text encoder" or "checkpoint" not in says:
-        assert message.startswith(f"base model {path} is {says}") and "expected a .safetensors checkpoint" in message
-    assert says in message and "\n" not in message
+    assert message.startswith(f"base model {path} is {says}") and "\n" not in message
+    if "checkpoint" not in says:
+        assert "expected a .safetensors checkpoint" in message and message.endswith(f": {what_is(path).advice}")
 
 
 OURS = {
     "erasers/demo_cat": "an UnHype eraser",
-    "emoji-sd": '"demo", whose name',
-    "emoji-flux": '"demo-flux", whose name',
+    "emoji-sd": """a base model of UnHype's demo, .*give its name in place of the file \\("demo" to train""",
+    "emoji-flux": """a base model of UnHype's demo, .*give its name in place of the file \\("demo-flux" to train""",
     "judge": "another kind",
 }
 
@@ -116,7 +133,7 @@ def test_a_download_that_broke_off_is_truncated(write, tmp_path):
     whole = (tmp_path / "a.safetensors").read_bytes()
     for size in (len(whole) - 1, len(whole) // 2, 300):
         (tmp_path / "a.safetensors").write_bytes(whole[:size])
-        with pytest.raises(ValueError, match="a.safetensors is a truncated safetensors file"):
+        with pytest.raises(ValueError, match="a.safetensors is a .safetensors file that is cut off"):
             check_files(path)
 
 
@@ -126,14 +143,14 @@ def test_a_header_whose_length_looks_like_another_kind_is_still_safetensors(tmp_
     raw = json.dumps({n: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for n in ("something",)}).encode()
     raw = raw.ljust((len(raw) + 255) // 256 * 256 + low)
     (tmp_path / "a").write_bytes(struct.pack("<Q", len(raw)) + raw + b"\0" * 4)
-    assert look_at(tmp_path / "a").what == "a safetensors file of another kind"
+    assert what_is(tmp_path / "a") == OTHER
 
 
 def test_a_folder_is_no_base(comfy, tmp_path):
     with pytest.raises(FileNotFoundError, match="is a folder. Give the path of a .safetensors file"):
         check_files(str(tmp_path))
     (tmp_path / "model_index.json").write_text("{}")
-    with pytest.raises(FileNotFoundError, match="a folder in diffusers' layout"):
+    with pytest.raises(FileNotFoundError, match="a folder in diffusers' layout. Give the path of a .safetensors file"):
         check_files(str(tmp_path))
 
 
@@ -145,6 +162,38 @@ def test_good_files_are_told_by_family(write):
     assert check_files("demo").family.name == "sd1" and check_files("demo-flux").family.name == "flux"
 
 
+DIFFUSERS = {"down_blocks.0.attentions.0.proj_in.weight": (8, 8, 1, 1), "conv_in.weight": (8, 4, 3, 3)}
+
+
+def test_a_file_in_diffusers_layout_is_a_diffusion_model_alone(write):
+    path = write("unet.safetensors", DIFFUSERS)
+    with pytest.raises(ValueError, match="is a diffusion model alone in diffusers' layout and holds no text encoder"):
+        check_files(path)
+    assert check_files(path, [write("clip.safetensors", CLIP)], write("ae.safetensors", vae(prefix=""))).family is None
+
+
+def test_a_vae_is_known_by_its_make(write):
+    for shapes in ({"taesd_decoder.1.weight": (8, 4, 3, 3)}, vae(4, "vae."), vae(4)):
+        check_files(write("whole.safetensors", unet() | text()), vae=write("ae.safetensors", shapes))
+    for wide in ({"decoder.conv1.weight": (8, 16, 3, 3, 3)}, {"decoder.conv_in.conv.weight": (8, 16, 3, 3, 3)}):
+        with pytest.raises(ValueError, match="is a VAE of video models, expected a .safetensors VAE of pictures"):
+            check_files(write("flux.safetensors", flux()), [write("clip.safetensors", CLIP)], write("ae.safetensors", wide))
+    small = write("small.safetensors", {"1.weight": (8, 4, 3, 3), "3.conv.0.weight": (8, 8, 3, 3)})
+    with pytest.raises(ValueError, match="TAESD.*, expected a .safetensors VAE of pictures: it goes into models/vae_approx"):
+        check_files(write("whole.safetensors", unet() | text()), vae=small)
+
+
+def test_what_a_training_keeps_is_no_base(comfy, tmp_path):
+    out = Path(tmp_path / "cat.safetensors")
+    config = from_mapping({"base": "demo", "erase": ["cat -> forest"], "out": str(out)}, "a.yaml")
+    layer = torch.nn.Linear(2, 2)
+    save_state(config, 1, layer, torch.optim.Adam(layer.parameters()), torch.Generator())
+    write_sealed({f"0.{name}": torch.zeros(2) for name in ("x", "eps", "eps_star")}, cache_path(out), {"key": "0" * 64})
+    for path, says in ((state_path(out), "a stopped training"), (cache_path(out), "the samples that UnHype's trainer keeps")):
+        with pytest.raises(ValueError, match=f"base model .*{path.name} is .*{says}, expected .*: .*the eraser beside it"):
+            check_files(str(path))
+
+
 def test_a_diffusion_model_alone_wants_its_other_files(write):
     with pytest.raises(ValueError, match="is a diffusion model alone and holds no text encoder: .* give text_encoders"):
         check_files(write("flux.safetensors", flux()))
@@ -152,7 +201,9 @@ def test_a_diffusion_model_alone_wants_its_other_files(write):
         check_files(write("sd.safetensors", unet() | text()))
 
 
-@pytest.mark.parametrize("content, says", [(LORA, "a LoRA"), (WHOLE, "a checkpoint"), (vae(prefix=""), "a VAE"), (b"<html>", "a web page")])
+@pytest.mark.parametrize(
+    "content, says", [(LORA, "an ordinary LoRA"), (WHOLE, "a full checkpoint"), (vae(prefix=""), "a VAE"), (b"<html>", "a web page")]
+)
 def test_a_file_that_is_no_text_encoder_is_named_for_what_it_is(write, content, says):
     wrong = write("t5.safetensors", content)
     with pytest.raises(ValueError, match=f"text encoder .*t5.safetensors is {says}.*, expected a .safetensors text encoder"):
@@ -163,8 +214,8 @@ def test_a_file_that_is_no_text_encoder_is_named_for_what_it_is(write, content, 
     "content, says",
     [
         (vae(4, ""), "is of 4 latent channels, expected 16 for this Flux.1 model"),
-        (WHOLE, "is a checkpoint, expected a .safetensors VAE"),
-        (b"PK\3\4" + b"\0" * 9, "is a pickle"),
+        (WHOLE, "is a full checkpoint, expected a .safetensors VAE of pictures: it goes into Load Checkpoint"),
+        (b"PK\3\4" + b"\0" * 9, "is a packed archive"),
         (b"", "is an empty file"),
     ],
 )

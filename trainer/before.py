@@ -11,18 +11,20 @@ from pathlib import Path
 import torch
 
 from host.backbone import Backbone
-from host.files import Found, latent_channels, look_at
+from host.files import Base, latent_channels
 from host.folders import DEMOS, find_base, find_file
 from host.inputs import check_files
 from host.start import ROOT
 from unhype.checkpoint import Concept, Eraser
 from unhype.description import parse_description
+from unhype.files import EMPTY, ERASER, what_is
 from unhype.fold import width_of
 from unhype.header import MAX_BYTES
 from unhype.hypernetwork import Hypernetwork
 from unhype.layers import Family
 
 from . import dry_run
+from .divergence import check_base
 from .lock import busy, held
 from .paths import placed, written
 from .samples import FEWEST
@@ -30,7 +32,6 @@ from .settings import Config, ConfigError
 
 GB = 1e9
 SHOWN = 24  # pictures of a preview, at most
-ERASER = "an UnHype eraser"
 
 
 def prepare(config: Config, arguments: argparse.Namespace) -> Config:
@@ -80,8 +81,8 @@ def refuse_replacing(config: Config, overwrite: bool) -> None:
     files = written(config)
     out = files["eraser"]
     if overwrite:
-        if os.path.isfile(out) and (what := look_at(out).what) not in (ERASER, "an empty file"):
-            raise ConfigError(f"out: {out} is {what}, and --overwrite replaces erasers only: give another out")
+        if os.path.isfile(out) and (kind := what_is(out)) not in (ERASER, EMPTY):
+            raise ConfigError(f"out: {out} is {kind.what}, and --overwrite replaces erasers only: give another out")
         return
     if os.path.exists(files["state"]) and not os.path.exists(out):
         state = files["state"].name
@@ -136,7 +137,7 @@ def check_reader(config: Config, denoiser, family: Family) -> Hypernetwork:
     return network
 
 
-def check_space(config: Config, base: Found, network: Hypernetwork | None, folder: Path) -> None:
+def check_space(config: Config, base: Base, network: Hypernetwork | None, folder: Path) -> None:
     """Raise OSError where the disk has less room than the training's files take."""
     if network is None:
         return
@@ -148,7 +149,7 @@ def check_space(config: Config, base: Found, network: Hypernetwork | None, folde
         )
 
 
-def bytes_written(config: Config, base: Found, network: Hypernetwork) -> int:
+def bytes_written(config: Config, base: Base, network: Hypernetwork) -> int:
     """About what a training writes: the eraser, its state twice while one replaces the other, samples and previews."""
     config = config.for_family(base.family)
     weights = 4 * sum(p.numel() for p in network.parameters())
@@ -174,15 +175,4 @@ def check_answers(config: Config, backbone: Backbone) -> None:
     sigma = backbone.sigmas(config.sampling_steps)[:1].to(backbone.device)
     with torch.random.fork_rng(devices=[]):
         x = backbone.noise(config.size_of(False), config.seed)[None].to(backbone.device) * sigma
-    with torch.autocast(backbone.device.type, torch.bfloat16, enabled=config.autocast == "bf16"):
-        refuse_nan(backbone.predict(x, sigma, text.tokens, text.pooled), config)
-
-
-def refuse_nan(prediction: torch.Tensor, config: Config) -> None:
-    """Raise ValueError where what the base itself predicts is not finite; no setting of a training mends that."""
-    if not prediction.isfinite().all():
-        half = " or autocast: none" if config.autocast == "bf16" else ""
-        raise ValueError(
-            f"the base model {config.base} itself gives NaN or infinite values: its file is damaged, or it does not stand its precision. "
-            f"Try the file in another precision (fp32 or bf16 in place of fp16){half}, or download it again"
-        )
+    check_base(backbone, config, x, sigma, text.tokens, text.pooled, "for an empty prompt")

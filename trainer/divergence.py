@@ -1,23 +1,35 @@
-"""A training whose loss is no number any more, and whose fault that is."""
+"""Values that are no numbers any more, and whose fault that is: the base model's own, or the training's."""
+
+from typing import NoReturn
 
 import torch
 
-from .config import Config
-from .samples import Batch
+from .settings import Config
 
 
 class Diverged(RuntimeError):
     pass
 
 
+def refuse_nan(own: torch.Tensor, config: Config, where: str) -> None:
+    """Raise ValueError where what the base model gives by itself is not finite; no setting of a training mends that."""
+    if not own.isfinite().all():
+        half = " or autocast: none" if config.autocast == "bf16" else ""
+        raise ValueError(
+            f"base model {config.base} gives NaN or infinite values by itself, {where}: "
+            "its file is damaged, or its numbers are too large for its precision. "
+            f"Try the file in another precision (fp32 or bf16 in place of fp16){half}, or download it again"
+        )
+
+
 @torch.no_grad()
-def divergence(backbone, config: Config, batch: Batch, where: str) -> Exception:
-    """What to raise: a base that gives NaN by itself is not the training's fault."""
+def check_base(backbone, config: Config, x, sigma, context, pooled, where: str) -> None:
+    """Raise ValueError where the base model's prediction for these inputs (as Backbone.predict has them) is not finite."""
     with torch.autocast(backbone.device.type, torch.bfloat16, enabled=config.autocast == "bf16"):
-        own = backbone.predict(batch.x, batch.sigma, batch.context, batch.pooled)
-    if own.isfinite().all():
-        return Diverged(f"the training diverged {where}: lower learning_rate, guidance or eta")
-    return ValueError(
-        f"base model {config.base} gives NaN or infinite values by itself, without an eraser, {where}: "
-        "its file is damaged, or its weights are too large for half precision. Download it again or choose another one"
-    )
+        refuse_nan(backbone.predict(x, sigma, context, pooled), config, where)
+
+
+def diverged(backbone, config: Config, batch, where: str) -> NoReturn:
+    """Raise for a samples.Batch whose loss is no number: ValueError where the base alone gives none either, Diverged otherwise."""
+    check_base(backbone, config, batch.x, batch.sigma, batch.context, batch.pooled, f"without an eraser, {where}")
+    raise Diverged(f"the training diverged {where}: lower learning_rate, guidance or eta")

@@ -19,6 +19,7 @@ from unhype.condition import Condition
 
 from .config import Config
 from .content import content_of
+from .divergence import refuse_nan
 from .objectives import guided_target
 from .progress import Progress
 from .prompts.concepts import Target
@@ -136,11 +137,8 @@ def cached_samples(
     if anchors:
         made.append(draw_anchors(backbone, config, anchors, made[0], progress))
     tensors = {f"{i}.{name}": value.contiguous() for i, s in enumerate(made) for name, value in vars(s).items()}
-    if not all(t.isfinite().all() for t in tensors.values()):
-        raise ValueError(
-            f"base model {config.base} gives NaN or infinite values where it draws its own pictures: "
-            "the file is damaged, or its weights are too large for half precision. Download it again or choose another one"
-        )
+    for value in tensors.values():
+        refuse_nan(value, config, "where it draws its own pictures")
     write_sealed(tensors, path, {"key": key})
     return made
 

@@ -38,7 +38,7 @@ from trainer.before import check_loaded, prepare
 from trainer.beside import log_path
 from trainer.config import Config, ConfigError, parse_arguments
 from trainer.data import Data
-from trainer.divergence import Diverged, divergence
+from trainer.divergence import Diverged, diverged
 from trainer.extend import take_over
 from trainer.lock import Busy, only_run
 from trainer.log import Log, peak_mb
@@ -173,7 +173,7 @@ def training_step(network, backbone, config: Config, data: Data, optimizer, rng,
                 losses["retain"] = retain.item()
             if not loss.isfinite() or losses[name] > 1e3:
                 adapted.close()
-                raise divergence(backbone, config, rows, f"at iteration {iteration} ({name} loss {losses[name]:.3g})")
+                diverged(backbone, config, rows, f"at iteration {iteration} ({name} loss {losses[name]:.3g})")
             loss.backward()
     update(optimizer, config, iteration)
     return losses

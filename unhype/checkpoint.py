@@ -20,9 +20,10 @@ from safetensors.torch import save_file
 
 from . import condition
 from .description import DAMAGED, FORMAT_VERSION, Concept, parse_description
-from .header import CHOOSE, KEY, CheckpointError, Tensor, read_header
+from .header import CHOOSE, KEY, CheckpointError, read_header
 from .hypernetwork import Hypernetwork, Shape
 from .leftovers import flush_folder, permissions, remove_leftovers, temporary_name
+from .table import Tensor
 from .text import shown, strict_json
 from .values import check_values
 

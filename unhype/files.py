@@ -3,12 +3,13 @@
 import os
 import re
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from .text import strict_json
+from .table import read_table
 
-FIRST, MOST_HEADER = 4096, 16 << 20
+FIRST, MOST_HEADER = 4096, 100 << 20  # safetensors itself opens no longer header
 
 
 class Kind(NamedTuple):
@@ -21,9 +22,12 @@ class Kind(NamedTuple):
 ASKED = "choose the file that is asked for"
 AGAIN = "the download broke off: download it again"
 ERASER = Kind("an UnHype eraser", "it goes into Load UnHype Eraser")
+FOLDER = Kind("a folder", "choose the file inside")
+LAYOUT = Kind("a folder in diffusers' layout", "get the model as a single .safetensors file")
 EMPTY = Kind("an empty file", AGAIN)
 CUT = Kind("a .safetensors file that is cut off", AGAIN)
 DAMAGED = Kind("a damaged .safetensors file", "download it again")
+BARE = Kind("a .safetensors file without a tensor", ASKED)
 OTHER = Kind("a .safetensors file of another kind", ASKED)
 UNKNOWN = Kind("no kind of file that UnHype knows", ASKED)
 PAGE = Kind(
@@ -57,29 +61,42 @@ TEXTS = (
     (r"<", Kind("an XML or SVG file", ASKED)),
     (r"[{\[]", Kind("a JSON file, such as a workflow", "a workflow is dropped onto ComfyUI's canvas")),
 )
-# A name among the tensors -> kind of .safetensors file; the first that fits.
-TENSORS = (
-    (r"optimizer\.", Kind("what UnHype's trainer keeps of a stopped training", "it is for --resume alone: choose the eraser beside it")),
-    (r"\d+\.eps_star", Kind("the samples that UnHype's trainer keeps", "choose the eraser beside it")),
-    (r"(.*[._])?(lora|hada|lokr|oft)[._]|.*dora_scale", Kind("an ordinary LoRA", "it goes into the LoRA loader")),
-    (r"(image_proj|ip_adapter)\.", Kind("an IP-Adapter", "it goes into the IP-Adapter loader")),
-    (
-        r"control_model\.|controlnet_|.*(zero_convs|input_hint_block|controlnet_(cond_embedding|blocks|x_embedder))",
-        Kind("a ControlNet", "it goes into the ControlNet loader"),
-    ),
-    (r"(emb_params|string_to_param|clip_[lg]|t5xxl|<.*>)$", Kind("an embedding (textual inversion)", "it goes into models/embeddings")),
+CHECKPOINT = Kind("a full checkpoint", "it goes into Load Checkpoint")
+DENOISER = Kind("a diffusion model alone", "it goes into Load Diffusion Model")
+DIFFUSERS = Kind("a diffusion model alone in diffusers' layout", "it goes into Load Diffusion Model")
+VAE = Kind("a VAE", "it goes into Load VAE")
+ENCODER = Kind("a text encoder", "it goes into Load CLIP")
+STATE = Kind("what UnHype's trainer keeps of a stopped training", "it is for --resume alone: choose the eraser beside it")
+MODEL = r"((model\.)?diffusion_model|(model\.)?(double_blocks|joint_blocks|transformer_blocks|single_blocks|input_blocks|down_blocks))\."
+VAE_IN = r"(first_stage_model\.|vae\.)?(decoder\.conv_in|taesd_decoder\.1)\.weight$"  # (_, latent channels, _, _)
+TEXT_MODEL = r".*(text_model\.encoder\.layers|encoder\.block|(?<!visual\.)transformer\.resblocks)\.0\.|(model\.)?layers\.0\.self_attn\."
+CONTROL = r"lora_controlnet$|control_model\.|controlnet_|.*(zero_convs|input_hint_block|controlnet_(cond_embedding|blocks|x_embedder))"
+# How tensors are called, by each of which one begins -> kind of .safetensors file; the first that fits.
+TENSORS: tuple[tuple[tuple[str, ...], Kind], ...] = (
+    ((r"(optimizer\.|rng$)",), STATE),
+    ((r"\d+\.eps_star$",), Kind("the samples that UnHype's trainer keeps", "choose the eraser beside it")),
+    ((CONTROL,), Kind("a ControlNet", "it goes into the ControlNet loader")),
+    ((r"(.*[._])?(lora|hada|lokr|oft)[._]|.*(dora_scale|\.diff)$",), Kind("an ordinary LoRA", "it goes into the LoRA loader")),
+    ((r"(image_proj|ip_adapter)\.",), Kind("an IP-Adapter", "it goes into the IP-Adapter loader")),
+    ((r"(emb_params|string_to_param|clip_[lg]|t5xxl|<.*>)$",), Kind("an embedding (textual inversion)", "it goes into models/embeddings")),
+    ((MODEL, r"(cond_stage_model|conditioner\.embedders|text_encoders)\."), CHECKPOINT),
+    ((r"(down|transformer)_blocks\.", r"(conv_in|x_embedder|time_embedding|time_text_embed)\."), DIFFUSERS),
+    ((MODEL,), DENOISER),
+    ((VAE_IN,), VAE),
+    ((r"decoder\.(conv_in\.conv|conv1)\.weight$",), Kind("a VAE of video models", "it goes into Load VAE")),
+    ((r"[13]\.conv\.0\.weight$",), Kind("a small VAE for previews (TAESD)", "it goes into models/vae_approx")),
+    ((TEXT_MODEL,), ENCODER),
 )
-MODEL = r"(model\.diffusion_model|diffusion_model|double_blocks|joint_blocks|transformer_blocks|single_blocks|input_blocks|down_blocks)\."
-ENCODER = r"(cond_stage_model|conditioner|text_encoders?|text_model|text_projection|shared|encoder\.block\.\d+\.layer)\."
-VAE = r"(first_stage_model|vae|decoder\.(conv_in|conv_out|up|up_blocks)|encoder\.(conv_in|conv_out|down|down_blocks)|post_quant_conv)\."
-CHECKPOINT = Kind("a full checkpoint, a base model", "it goes into Load Checkpoint")
-DENOISER = Kind("a diffusion model without text encoder and VAE", "it goes into Load Diffusion Model")
+# What a base model of the demo is called where one is trained, by the first part of its tensors' names.
+DEMO = {"unet": "demo", "flux": "demo-flux"}
 
 
 def what_is(path: str | Path) -> Kind:
     """What a file is, whatever it is called; reads its first bytes, or the header of a .safetensors file. Raises OSError."""
+    if os.path.isdir(path):
+        return LAYOUT if os.path.isfile(os.path.join(path, "model_index.json")) else FOLDER
     if os.path.exists(path) and not os.path.isfile(path):
-        return Kind("a folder" if os.path.isdir(path) else "no file", "choose the file inside")
+        return Kind("no file", "choose a file")
     size = os.path.getsize(path)
     with open(path, "rb") as file:
         first = file.read(FIRST)
@@ -87,7 +104,7 @@ def what_is(path: str | Path) -> Kind:
         return EMPTY
     length = struct.unpack("<Q", first[:8])[0] if len(first) > 8 else 0
     if first[8:9] == b"{" and 2 <= length <= MOST_HEADER:
-        return CUT if length > size - 8 else by_header(path, length)
+        return CUT if length > size - 8 else by_header(path, size - 8 - length)
     for pattern, kind in SIGNATURES:
         if re.match(pattern, first, re.DOTALL):
             return kind
@@ -103,32 +120,25 @@ def by_text(first: bytes) -> Kind:
     return next((kind for pattern, kind in TEXTS if re.match(pattern, text.lstrip(), re.IGNORECASE)), TEXT)
 
 
-def by_header(path: str | Path, length: int) -> Kind:
-    """The kind of a .safetensors file, by its metadata and the names of its tensors."""
-    with open(path, "rb") as file:
-        raw = file.read(8 + length)[8:]
+def by_header(path: str | Path, held: int) -> Kind:
+    """The kind of a .safetensors file whose tensors have `held` bytes, by its metadata and the names of its tensors."""
     try:
-        header = strict_json(raw)
+        metadata, table = read_table(path)
     except (ValueError, RecursionError):
         return DAMAGED
-    metadata = header.pop("__metadata__", {}) if isinstance(header, dict) else None
-    if not isinstance(metadata, dict):
-        return DAMAGED
+    if not table:
+        return BARE
+    if (promised := max(tensor.end for tensor in table.values())) > held:
+        return CUT._replace(what=f"{CUT.what} ({promised / 1e6:.1f} MB of tensors are promised, {held / 1e6:.1f} are there)")
     if "unhype" in metadata:
         return ERASER
     if metadata.get("format") == "unhype-demo-base":
-        return Kind("a base model of UnHype's demo", "it goes by its name into UnHype Demo Model")
-    names = list(header)
-    for pattern, kind in TENSORS:
-        if any(re.match(pattern, name) for name in names):
-            return kind
-    return by_parts(*(any(re.match(pattern, name) for name in names) for pattern in (MODEL, ENCODER, VAE)))
+        return demo_base(table)
+    fits = lambda pattern: any(re.match(pattern, name) for name in table)
+    return next((kind for patterns, kind in TENSORS if all(map(fits, patterns))), OTHER)
 
 
-def by_parts(model: bool, encoder: bool, vae: bool) -> Kind:
-    """The kind of a file that holds some of a base model's parts."""
-    if model:
-        return CHECKPOINT if encoder or vae else DENOISER
-    if encoder:
-        return Kind("a text encoder", "it goes into Load CLIP")
-    return Kind("a VAE", "it goes into Load VAE") if vae else OTHER
+def demo_base(names: Iterable[str]) -> Kind:
+    """A base model of the demo, which is asked for by name."""
+    base = next((base for part, base in DEMO.items() if any(name.startswith(part + ".") for name in names)), "demo")
+    return Kind("a base model of UnHype's demo", f'give its name in place of the file ("{base}" to train, UnHype Demo Model in a workflow)')

@@ -4,9 +4,10 @@ import math
 import os
 import struct
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from .files import UNKNOWN, Kind, what_is
+from .files import CUT, ERASER, UNKNOWN, Kind, what_is
+from .table import Tensor, parse
 from .text import shown, strict_json
 
 KEY = "unhype"
@@ -19,24 +20,11 @@ class CheckpointError(ValueError):
     """A file that is no eraser that this version can use."""
 
 
-class Tensor(NamedTuple):
-    """A line of a header's table."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    end: int
-
-
 def read_header(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The "unhype" metadata and the tensor table of an eraser file, checked against the file's size."""
     raw, size = read_json(path)
     try:
-        header = strict_json(raw)
-        metadata = header.pop("__metadata__", {}) if isinstance(header, dict) else None
-        if not isinstance(metadata, dict):
-            raise ValueError("its metadata is no object")
-        table = {name: as_tensor(entry) for name, entry in header.items()}
+        metadata, table = parse(raw)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is no safetensors file: its header cannot be read ({shown(error)}). {CHOOSE}") from None
     if KEY not in metadata:
@@ -64,7 +52,7 @@ def read_json(path: Path) -> tuple[bytes, int]:
     with open(path, "rb") as file:
         first = file.read(9)
         length = struct.unpack("<Q", first[:8])[0]
-        if kind != UNKNOWN and (first[8:] != b"{" or length > MAX_HEADER):
+        if kind not in (UNKNOWN, ERASER, CUT) and (first[8:] != b"{" or length > MAX_HEADER):
             raise CheckpointError(instead(path, kind))
         if length > MAX_HEADER:
             raise CheckpointError(
@@ -81,22 +69,15 @@ def instead(path: Path, kind: Kind) -> str:
     return f"{path} is not an UnHype eraser but {kind.what}: {kind.advice}"
 
 
-def as_tensor(entry: Any) -> Tensor:
-    """An entry of the table. Raises ValueError where it is none."""
-    dtype, shape, offsets = (entry.get(key) for key in ("dtype", "shape", "data_offsets")) if isinstance(entry, dict) else (None,) * 3
-    if not isinstance(dtype, str) or not isinstance(shape, list) or not isinstance(offsets, list):
-        raise ValueError("a tensor's type is no text, or its sizes are no list")
-    if len(shape) > DIMENSIONS or len(offsets) != 2:
-        raise ValueError(f"a tensor of {len(shape)} dimensions, or without a start and an end")
-    if not all(type(n) is int and 0 <= n < 1 << 48 for n in [*shape, *offsets]):
-        raise ValueError("a tensor's sizes are not whole numbers")
-    return Tensor(dtype, tuple(shape), *offsets)
-
-
 def check_table(path: Path, table: dict[str, Tensor], size: int) -> None:
     """Raise CheckpointError unless the tensors fill the file's `size` bytes behind the header one after the other."""
     position = 0
     for name, tensor in sorted(table.items(), key=lambda e: e[1][2:]):
+        if len(tensor.shape) > DIMENSIONS:
+            raise CheckpointError(
+                f"{path}: tensor {shown(name)} has {len(tensor.shape)} dimensions, expected at most {DIMENSIONS}. "
+                "The file is damaged: download it again"
+            )
         if tensor.dtype not in ITEM_BYTES:
             raise CheckpointError(
                 f"{path}: tensor {shown(name)} is {shown(tensor.dtype)}, expected one of {', '.join(ITEM_BYTES)}. "

@@ -70,7 +70,7 @@ class Config:
     seed: int = 0
 
     # the verdict, on prompts that training does not see; a training that misses one of these ends with exit code 3
-    least_erased: float = 0.5  # of the wanted change, of every concept
+    least_erased: float = 0.5  # of the wanted change, of every concept; 0: no bar
     most_misses: float = 0.1  # of prompts that name a concept, on which its switch does not fire
     most_false_alarms: float = 0.1  # of prompts that do not, on which it does
 

@@ -1,6 +1,7 @@
 """A base by its content: samples of one model are never taken for another's, NaN is never kept, a damaged cache is made again."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from host.encode import Text
 from host.load import load_backbone
 from trainer.config import Config
 from trainer.content import content_of, sums
+from trainer.divergence import Diverged, divergence
 from trainer.prompts.concepts import Prompt, Target
 from trainer.samples import Asked, cached_samples
 
@@ -80,6 +82,14 @@ def test_a_base_that_gives_nan_is_named_and_leaves_no_cache(tmp_path, value):
     with pytest.raises(ValueError, match="base model painter gives NaN .*where it draws its own pictures: .* file is damaged"):
         drawn(Base(predicted=value), path)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("value, kind", [(torch.nan, ValueError), (torch.inf, ValueError), (0.0, Diverged)])
+def test_nan_of_the_base_is_not_called_divergence(value, kind):
+    batch = SimpleNamespace(x=None, sigma=None, context=None, pooled=torch.ones(2, 1))
+    error = divergence(Base(predicted=value), CONFIG, batch, "at iteration 7 (task loss nan)")
+    assert type(error) is kind and "at iteration 7" in str(error)
+    assert ("base model painter gives NaN" in str(error)) == ("lower learning_rate" not in str(error)) == (kind is ValueError)
 
 
 def test_a_damaged_cache_is_made_again(tmp_path):

@@ -70,6 +70,7 @@ def test_an_eraser_that_changes_nothing_fails(judged):
 def test_an_eraser_that_overshoots_fails(judged):
     verdict, _ = judged(lambda network: [head[1].weight.mul_(5) for head in network.heads])
     assert not verdict["passed"] and verdict["concepts"]["cat"]["erased"] < 0
+    assert judged(lambda network: [head[1].weight.mul_(5) for head in network.heads], least_erased=0.0)[0]["passed"]  # no bar
 
 
 def test_a_switch_that_does_not_fire_fails_and_reaches_nothing(judged):

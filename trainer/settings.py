@@ -89,7 +89,7 @@ class Config:
 
     least_erased: float = setting(
         0.5,
-        "of the wanted change, of every concept, on prompts that training does not see; less ends with exit code 3, as do:",
+        "of the wanted change, of every concept, on prompts that training does not see; less ends with exit code 3; 0: no bar",
         1,
         zero=True,
         group="the verdict",

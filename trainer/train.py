@@ -225,10 +225,9 @@ def train(
     rng = torch.Generator().manual_seed(config.seed)
     done = state.load_state(config, network, optimizer, rng, progress) if resume else 0
 
-    bar = Progress(out.stem, config.iterations, done, say=progress)
     with Log(log_path(out), done) as log:
         seconds = lambda: round(log.seconds + time.time() - started - imported, 1)
-        with bar, StopRequest() as stop:
+        with Progress(out.stem, config.iterations, done, say=progress) as bar, StopRequest() as stop:
             while done < config.iterations:
                 losses = training_step(network, backbone, config, data, optimizer, rng, done)
                 done += 1

@@ -146,7 +146,7 @@ def shortcomings(config: Config, name: str, found: Concept) -> list[str]:
             f"{name!r}: the switch fires on {found.false_alarms:.1%} of the prompts that do not name it, "
             f"at most {config.most_false_alarms:.1%} are allowed ({shown}). Add what it is taken for to retain, or name it by other words"
         )
-    if not max(found.erased, 0.0) >= config.least_erased:  # an erasure that is no number fails as well
+    if config.least_erased and not found.erased >= config.least_erased:
         failed.append(
             f"{name!r}: {found.erased:.0%} of the wanted change is reached, at least {config.least_erased:.0%} is expected. "
             "Train longer (iterations), raise learning_rate or rank, or map it to something that the model draws clearly"

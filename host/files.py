@@ -4,9 +4,11 @@ import json
 import os
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from unhype.header import KEY
 from unhype.layers import Family, of_family
@@ -31,10 +33,10 @@ class Shapes:
 
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
-    def named_parameters(self):
+    def named_parameters(self) -> Iterator[tuple[str, Any]]:
         return ((name, SimpleNamespace(shape=shape)) for name, shape in self.shapes.items())
 
-    def named_modules(self):
+    def named_modules(self) -> Iterator[tuple[str, Any]]:
         own = ((name.removesuffix(".weight"), shape) for name, shape in self.shapes.items() if name.endswith(".weight"))
         return ((name, SimpleNamespace(weight=SimpleNamespace(shape=shape))) for name, shape in own)
 
@@ -117,7 +119,10 @@ def of_header(raw: bytes, held: int) -> Found:
 
 def of_tensors(shapes: dict[str, tuple[int, ...]]) -> Found:
     """What a safetensors file of these tensors is."""
-    has = lambda *beginnings: any(name.startswith(beginnings) for name in shapes)
+
+    def has(*beginnings: str) -> bool:
+        return any(name.startswith(beginnings) for name in shapes)
+
     denoiser, family = denoiser_in(shapes)
     for prefix, name in DEMOS.items():
         if has(prefix) and all(n.startswith(DEMO_PARTS) for n in shapes):

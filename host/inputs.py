@@ -1,14 +1,15 @@
 """The files that a training is given, each judged by its header: one line says which is wrong before anything is loaded."""
 
 import importlib
+from collections.abc import Sequence
 
-from unhype.layers import FAMILIES, of_family
+from unhype.layers import FAMILIES, Parameters, of_family
 
 from .files import CHECKPOINT, DIFFUSERS, ENCODER, MODEL, VAE, VAE_IN, Found, Shapes, latent_channels, look_at
 from .folders import DEMOS, find_base, find_file
 
 
-def check_files(base: str, text_encoders: list[str] = (), vae: str = "") -> Found:
+def check_files(base: str, text_encoders: Sequence[str] = (), vae: str = "") -> Found:
     """What the base is, by its header; the other files are what they are given as.
 
     Raises FileNotFoundError and ValueError, naming the file, what it is and what was expected, before anything is loaded.
@@ -39,7 +40,7 @@ def check_files(base: str, text_encoders: list[str] = (), vae: str = "") -> Foun
     return found
 
 
-def check_channels(denoiser, source: str) -> None:
+def check_channels(denoiser: Parameters, source: str) -> None:
     """Raise ValueError, naming `source`, for a denoiser (a model, or its Shapes) that is asked with more than noise."""
     shapes = Shapes({name: tuple(p.shape) for name, p in denoiser.named_parameters()})
     family = of_family(shapes)
@@ -57,7 +58,9 @@ def check_vae(path: str, base: Found) -> None:
     if found.what != VAE:
         raise ValueError(f"VAE {path} is {found.what}, expected a .safetensors VAE")
     own = next(shape for name, shape in found.shapes.items() if VAE_IN.fullmatch(name))[1]
-    wanted = latent_channels(base.denoiser, base.family)[1] if base.family else 0
+    if base.family is None:
+        return
+    wanted = latent_channels(base.denoiser, base.family)[1]
     if wanted and own != wanted:
         raise ValueError(
             f"VAE {path} is of {own} latent channels, expected {wanted} for this {base.family.title} model: choose the VAE of its family"

@@ -4,8 +4,10 @@ A family is one entry of FAMILIES; nothing else in this repository names one.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -131,6 +133,14 @@ FAMILIES = {
 }
 
 
+class Parameters(Protocol):
+    """A model, or what stands in its place where only names and shapes are asked for."""
+
+    def named_parameters(self) -> Iterable[tuple[str, Any]]: ...
+
+    def named_modules(self) -> Iterable[tuple[str, Any]]: ...
+
+
 def shape_of(module: nn.Module) -> tuple[int, int] | None:
     """Rows and columns of a module's matrix as the module itself has them; None where it has none.
 
@@ -143,12 +153,12 @@ def shape_of(module: nn.Module) -> tuple[int, int] | None:
     return (shape[0], shape[1]) if len(shape) == 2 else None
 
 
-def matrices(diffusion_model: nn.Module) -> dict[str, tuple[int, int]]:
+def matrices(diffusion_model: Parameters) -> dict[str, tuple[int, int]]:
     """The names of a model's matrices, as its state has them, and their rows and columns."""
     return {f"{name}.weight": shape for name, m in diffusion_model.named_modules() if (shape := shape_of(m))}
 
 
-def of_family(diffusion_model) -> Family | None:
+def of_family(diffusion_model: Parameters) -> Family | None:
     """The family of a diffusion model, by its parameters' names and dimensions; None where it is none of FAMILIES."""
     dimensions = {name: len(parameter.shape) for name, parameter in diffusion_model.named_parameters()}
     dimensions |= dict.fromkeys(matrices(diffusion_model), 2)

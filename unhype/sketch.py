@@ -61,7 +61,7 @@ def projections(layer: Layer, weight: torch.Tensor | None) -> list[float] | None
     return [round(x, DIGITS) for x in found.tolist()] if found.isfinite().all() else None
 
 
-def sketch(layers: tuple[Layer, ...], weight_of: Callable[[str], torch.Tensor]) -> list[float]:
+def sketch(layers: tuple[Layer, ...], weight_of: Callable[[str], torch.Tensor | None]) -> list[float]:
     """The numbers of a model, PAIRS per chosen layer; none where a weight cannot be read.
 
     Args:
@@ -71,7 +71,7 @@ def sketch(layers: tuple[Layer, ...], weight_of: Callable[[str], torch.Tensor]) 
     return [] if None in parts else [number for part in parts if part for number in part]
 
 
-def difference(layers: tuple[Layer, ...], numbers: list[float], weight_of: Callable[[str], torch.Tensor]) -> float | None:
+def difference(layers: tuple[Layer, ...], numbers: list[float], weight_of: Callable[[str], torch.Tensor | None]) -> float | None:
     """How far a model's weights are from those that were sketched, as a share of their size; None where none can be read."""
     squares = []
     for i, layer in enumerate(chosen(layers)):

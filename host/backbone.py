@@ -1,14 +1,14 @@
 """A base model loaded by ComfyUI: what is trained on is exactly what is patched later."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from unhype.layers import Family, family_of
 
 from . import versions
-from .encode import Text, encode_alone, encode_together, tokenize
+from .encode import Conditioning, Text, Watch, encode_alone, encode_together, tokenize
 
 WIDE = 2**19  # numbers of one prompt's token states, above which they are kept in bf16
 
@@ -17,15 +17,16 @@ WIDE = 2**19  # numbers of one prompt's token states, above which they are kept 
 class Backbone:
     """A base model that the trainer samples from, predicts with and takes gradients through."""
 
-    model: object  # comfy ModelPatcher
-    clip: object
-    vae: object
+    model: Any  # a ModelPatcher of ComfyUI's, whose classes have no types
+    clip: Any
+    vae: Any
     rows: int = 0  # of a training batch in one forward; 0: all
-    watch: Callable[[int], object] | None = None  # told, while prompts are encoded, how many more are done
+    watch: Watch | None = None  # told, while prompts are encoded, how many more are done
 
     @property
-    def diffusion_model(self):
-        return self.model.model.diffusion_model
+    def diffusion_model(self) -> torch.nn.Module:
+        module: torch.nn.Module = self.model.model.diffusion_model
+        return module
 
     @property
     def device(self) -> torch.device:
@@ -42,7 +43,7 @@ class Backbone:
 
         return isinstance(self.model.get_model_object("model_sampling"), comfy.model_sampling.CONST)
 
-    def load(self, model=None) -> None:
+    def load(self, model: Any = None) -> None:
         """The base's own weights in place, or a clone's: what one was patched with stays in until another is loaded."""
         import comfy.model_management
 
@@ -94,20 +95,21 @@ class Backbone:
     def sigmas(self, steps: int) -> torch.Tensor:
         import comfy.samplers
 
-        return comfy.samplers.calculate_sigmas(self.model.get_model_object("model_sampling"), "normal", steps)
+        sigmas: torch.Tensor = comfy.samplers.calculate_sigmas(self.model.get_model_object("model_sampling"), "normal", steps)
+        return sigmas
 
     def sample(
         self,
-        positive,
-        negative,
+        positive: Conditioning,
+        negative: Conditioning,
         size: tuple[int, int],
         seed: int,
         steps: int,
         cfg: float,
-        model=None,
+        model: Any = None,
         keep: list[int] | None = None,
-        noise=None,
-    ):
+        noise: torch.Tensor | None = None,
+    ) -> torch.Tensor | list[tuple[torch.Tensor, float]]:
         """Latents (N, C, H/8, W/8) by Euler's method, as a KSampler with the "normal" schedule makes them.
 
         Args:
@@ -124,9 +126,10 @@ class Backbone:
         empty = torch.zeros(len(positive[0][0]), 4, height // 8, width // 8)
         empty = comfy.sample.fix_empty_latent_channels(model, empty)
         noise = comfy.sample.prepare_noise(empty, seed) if noise is None else noise
-        sigmas, kept = self.sigmas(steps), []
+        sigmas = self.sigmas(steps)
+        kept: list[tuple[torch.Tensor, float]] = []
 
-        def callback(step, denoised, x, total):
+        def callback(step: int, denoised: torch.Tensor, x: torch.Tensor, total: int) -> None:
             if keep is not None and step in keep:
                 kept.append((x.detach().clone(), float(sigmas[step])))
 
@@ -150,11 +153,12 @@ class Backbone:
         channels = self.model.get_model_object("latent_format").latent_channels
         return torch.randn(1, channels, size[1] // 8, size[0] // 8, generator=torch.manual_seed(seed))[0]
 
-    def decode(self, latents) -> torch.Tensor:
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Pictures (N, H, W, 3) in 0..1."""
-        return self.vae.decode(latents)
+        pictures: torch.Tensor = self.vae.decode(latents)
+        return pictures
 
-    def predict(self, x, sigma, context, pooled=None) -> torch.Tensor:
+    def predict(self, x: torch.Tensor, sigma: torch.Tensor, context: torch.Tensor, pooled: torch.Tensor | None = None) -> torch.Tensor:
         """The noise prediction (the velocity of a flow model) at latents x (N, C, H, W), sigma (N,).
 
         Args:
@@ -163,5 +167,5 @@ class Backbone:
         size = {"height": 8 * x.shape[2], "width": 8 * x.shape[3]}
         conds = self.model.model.extra_conds(cross_attn=context, pooled_output=pooled, noise=x, device=x.device, **size)
         extra = {name: c.process_cond(batch_size=len(x), device=x.device).cond for name, c in conds.items()}
-        denoised = self.model.model.apply_model(x, sigma, **extra)
+        denoised: torch.Tensor = self.model.model.apply_model(x, sigma, **extra)
         return (x - denoised) / sigma.view(-1, 1, 1, 1)

@@ -1,10 +1,17 @@
 """Prompts through a base's own text encoder: what the denoiser attends to, and what the hypernetwork reads."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from unhype.condition import Condition, read_condition
+
+Conditioning = list[list[Any]]  # ComfyUI's: token states and a dict with what else there is, in each entry
+Tokens = dict[str, list[list[tuple[Any, float]]]]  # encoder -> chunks of tokens and their weights
+Pair = tuple[torch.Tensor, torch.Tensor]  # token states, pooled
+Watch = Callable[[int], object]  # told how many more prompts are done
 
 TOGETHER = 32  # prompts in one forward of the text encoder
 
@@ -19,7 +26,7 @@ class Text:
     def condition(self) -> Condition:
         return read_condition(self.tokens, self.pooled)
 
-    def conditioning(self) -> list:
+    def conditioning(self) -> Conditioning:
         """As a ComfyUI CONDITIONING of N rows."""
         return [[self.tokens, {"pooled_output": self.pooled}]]
 
@@ -27,14 +34,14 @@ class Text:
         """The only row, `count` times."""
         return Text(self.tokens.expand(count, -1, -1), self.pooled.expand(count, -1))
 
-    def rows(self, index) -> "Text":
+    def rows(self, index: torch.Tensor | slice | list[int]) -> "Text":
         return Text(self.tokens[index], self.pooled[index])
 
-    def to(self, device) -> "Text":
+    def to(self, device: torch.device | str) -> "Text":
         return Text(self.tokens.to(device), self.pooled.to(device))
 
 
-def tokenize(clip, prompts: list[str]) -> list[dict]:
+def tokenize(clip: Any, prompts: list[str]) -> list[Tokens]:
     """The prompts' tokens, by encoder; an open-ended encoder's (T5) padded to the longest prompt's length."""
     tokens = [clip.tokenize(p) for p in prompts]
     lengths = {key: {len(t[key][0]) for t in tokens} for key in tokens[0]}
@@ -42,15 +49,15 @@ def tokenize(clip, prompts: list[str]) -> list[dict]:
     return [clip.tokenize(p, tokenizer_options=options) for p in prompts] if options else tokens
 
 
-def encode_alone(clip, tokens: dict, watch=None) -> tuple:
+def encode_alone(clip: Any, tokens: Tokens, watch: Watch | None = None) -> Pair:
     """(states, pooled) of one prompt."""
-    pair = clip.encode_from_tokens(tokens, return_pooled=True)
+    pair: Pair = clip.encode_from_tokens(tokens, return_pooled=True)
     if watch:
         watch(1)
     return pair
 
 
-def encode_together(clip, tokens: list[dict], watch=None) -> list[tuple] | None:
+def encode_together(clip: Any, tokens: list[Tokens], watch: Watch | None = None) -> list[Pair] | None:
     """(states, pooled) of every prompt, many to a forward, as encode_from_tokens makes them one by one.
 
     `watch` is told how many more are done. None where that is not so simple: more than one text encoder, chunk or weight.

@@ -3,6 +3,7 @@
 import os
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from unhype.files import what_is
 
@@ -23,7 +24,8 @@ def find_file(name: str, folders: tuple[str, ...], what: str) -> str:
     if os.path.isfile(name):
         return name
     for folder in folders:
-        if path := folder_paths.get_full_path(folder, name):
+        path: str | None = folder_paths.get_full_path(folder, name)
+        if path:
             return path
     if os.path.isdir(name):
         raise FileNotFoundError(f"{what} {name!r} is {what_is(name).what}. Give the path of a .safetensors file")
@@ -63,7 +65,7 @@ def extra_folders(path: Path) -> list[tuple[str, str]]:
         raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())[:200]}): mend it, or move it away") from None
 
 
-def root_of(section: dict, beside: Path) -> str:
+def root_of(section: dict[str, Any], beside: Path) -> str:
     return os.path.join(beside, os.path.expandvars(os.path.expanduser(section.get("base_path") or "")))
 
 

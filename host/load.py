@@ -1,6 +1,8 @@
 """Loading a base through ComfyUI: a demo base, a checkpoint, or a diffusion model with its text encoders and VAE apart."""
 
 import importlib
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -15,7 +17,7 @@ def allow_gradients(module: torch.nn.Module) -> None:
     """Let exact gradients through a model of ComfyUI's, also where its blocks add to their input in place after a norm has
     read it (Flux, T5)."""
 
-    def apart(_, args):
+    def apart(_: torch.nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(a.clone() if torch.is_grad_enabled() and a.requires_grad else a for a in args)
 
     for m in module.modules():
@@ -48,10 +50,11 @@ def shapes_of(tensors: dict[str, torch.Tensor], base: str, compute: torch.dtype)
     kinds = [t.dtype for name, t in tensors.items() if name.startswith(prefix) and t.is_floating_point() and len(t.shape) == 2]
     stored = max(set(kinds), key=kinds.count)
     config.set_inference_dtype(stored, None if stored == compute else compute)
-    return config.get_model({}, prefix, torch.device("meta")).diffusion_model.requires_grad_(False)
+    model: torch.nn.Module = config.get_model({}, prefix, torch.device("meta")).diffusion_model
+    return model.requires_grad_(False)
 
 
-def new_model(kind: str, sizes: dict, stored: torch.dtype, compute: torch.dtype, device: torch.device) -> torch.nn.Module:
+def new_model(kind: str, sizes: dict[str, Any], stored: torch.dtype, compute: torch.dtype, device: torch.device) -> torch.nn.Module:
     """A diffusion model of one of ComfyUI's supported models, of these sizes, its weights not set."""
     import comfy.supported_models
 
@@ -59,17 +62,18 @@ def new_model(kind: str, sizes: dict, stored: torch.dtype, compute: torch.dtype,
     for key, value in sizes.items():
         config.unet_config[key] = value
     config.set_inference_dtype(stored, None if stored == compute else compute)
-    return config.get_model({}, "", device).diffusion_model.requires_grad_(False)
+    model: torch.nn.Module = config.get_model({}, "", device).diffusion_model
+    return model.requires_grad_(False)
 
 
-def load_backbone(base: str, text_encoders: list[str] = (), vae: str = "") -> Backbone:
+def load_backbone(base: str, text_encoders: Sequence[str] = (), vae: str = "") -> Backbone:
     """A demo base, a checkpoint, or a diffusion model with its text encoders and VAE in files of their own."""
     backbone = Backbone(*importlib.import_module(DEMOS[base]).load()) if base in DEMOS else load_files(base, text_encoders, vae)
     check_channels(backbone.diffusion_model, base)
     return ready(backbone)
 
 
-def load_files(base: str, text_encoders: list[str], vae: str) -> Backbone:
+def load_files(base: str, text_encoders: Sequence[str], vae: str) -> Backbone:
     """Files by path, or by name in ComfyUI's model folders."""
     import comfy.sd
     import comfy.utils

@@ -7,7 +7,9 @@ own).
 """
 
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,6 +17,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
 from unhype.adapter import Term, adapter
+from unhype.condition import Condition
 from unhype.hypernetwork import Hypernetwork
 from unhype.layers import Family
 
@@ -78,13 +81,13 @@ def recompute_blocks(diffusion_model: nn.Module, family: Family) -> None:
     the backward pass.
     """
 
-    def wrap(forward):
-        def run(*args, **kwargs):
+    def wrap(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
             apart = [a.clone() if isinstance(a, torch.Tensor) else a for a in args]
             own = {k: a.clone() if isinstance(a, torch.Tensor) else a for k, a in kwargs.items()}
             return forward(*apart, **own)
 
-        def recomputed(*args, **kwargs):
+        def recomputed(*args: Any, **kwargs: Any) -> Any:
             if not torch.is_grad_enabled():
                 return forward(*args, **kwargs)
             # The backward pass comes back to `run` when the model's own forward is over.
@@ -103,23 +106,23 @@ def blocks_of(diffusion_model: nn.Module, family: Family) -> list[nn.Module]:
 class Kept:
     """Inside, counts the bytes that autograd keeps, every storage once and none of `known`."""
 
-    def __init__(self, known=()):
+    def __init__(self, known: Iterable[torch.Tensor] = ()) -> None:
         self.seen = {t.untyped_storage()._cdata: t.untyped_storage() for t in known}
         self.bytes = 0
         self.hooks = saved_tensors_hooks(self.keep, lambda t: t)
 
-    def keep(self, t):
+    def keep(self, t: torch.Tensor) -> torch.Tensor:
         storage = t.untyped_storage()
         if storage._cdata not in self.seen:
             self.seen[storage._cdata] = storage
             self.bytes += storage.nbytes()
         return t
 
-    def __enter__(self):
+    def __enter__(self) -> "Kept":
         self.hooks.__enter__()
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.hooks.__exit__(*error)
 
 
@@ -127,31 +130,47 @@ class Attention(torch.autograd.Function):
     """A stand-in of the shapes of a fused attention kernel, which keeps its inputs, its output and a number per query."""
 
     @staticmethod
-    def forward(ctx, q, k, v):
+    def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         out, largest = torch.empty_like(q), torch.empty(q.shape[:-1], device=q.device)
         ctx.save_for_backward(q, k, v, out, largest)
         return out
 
 
-def fused_attention(function, q, k, v, heads, mask=None, skip_reshape=False, skip_output_reshape=False, **_):
-    out = Attention.apply(q, k, v)
+def fused_attention(
+    function: Callable[..., torch.Tensor],
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    heads: int,
+    mask: torch.Tensor | None = None,
+    skip_reshape: bool = False,
+    skip_output_reshape: bool = False,
+    **_: Any,
+) -> torch.Tensor:
+    out: torch.Tensor = Attention.apply(q, k, v)
     if skip_reshape and not skip_output_reshape:
         out = out.transpose(1, 2).flatten(2)
     return out
 
 
-def kept_by(diffusion_model, family: Family, network: Hypernetwork, inputs: dict, rows: int) -> tuple[int, dict]:
+PerBlock = dict[nn.Module, tuple[int, int]]
+
+
+def kept_by(
+    diffusion_model: nn.Module, family: Family, network: Hypernetwork, inputs: dict[str, torch.Tensor], rows: int
+) -> tuple[int, PerBlock]:
     """Bytes kept for the backward pass of a step with `rows` rows, and of each block (bytes kept, bytes of its inputs)."""
-    per_block, open_blocks = {}, {}
+    per_block: PerBlock = {}
+    open_blocks: dict[nn.Module, int] = {}
     batch = {name: value.expand(rows, *value.shape[1:]) for name, value in inputs.items()}
     device = batch["x"].device
     condition = empty_condition(network, rows, inputs["context"].shape[1], device)
     kept = Kept([*diffusion_model.parameters(), *network.parameters(), *network.buffers()])
 
-    def enter(block, args, kwargs):
+    def enter(block: nn.Module, args: Any, kwargs: Any) -> None:
         open_blocks[block] = kept.bytes
 
-    def leave(block, args, kwargs, output):
+    def leave(block: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         given = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor) and a.requires_grad]
         per_block[block] = kept.bytes - open_blocks[block], sum(a.untyped_storage().nbytes() for a in given)
 
@@ -171,15 +190,24 @@ def kept_by(diffusion_model, family: Family, network: Hypernetwork, inputs: dict
     return kept.bytes, per_block
 
 
-def empty_condition(network: Hypernetwork, rows: int, tokens: int, device):
-    from unhype.condition import Condition
-
+def empty_condition(network: Hypernetwork, rows: int, tokens: int, device: torch.device | str) -> Condition:
     shape = network.shape
     mask = torch.ones(rows, tokens, dtype=torch.bool, device=device)
     return Condition(torch.empty(rows, shape.pooled_dim, device=device), torch.empty(rows, tokens, shape.token_dim, device=device), mask)
 
 
-def measure(diffusion_model, family: Family, network: Hypernetwork, inputs: dict, retain_batch: int, stored: int = 0) -> Step:
+def size(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def measure(
+    diffusion_model: nn.Module,
+    family: Family,
+    network: Hypernetwork,
+    inputs: dict[str, torch.Tensor],
+    retain_batch: int,
+    stored: int = 0,
+) -> Step:
     """What a training step of a model on the meta device keeps.
 
     Args:
@@ -188,12 +216,11 @@ def measure(diffusion_model, family: Family, network: Hypernetwork, inputs: dict
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    size = lambda tensors: sum(t.numel() * t.element_size() for t in tensors)
     with FlopCounterMode(display=False) as counter:
         one, blocks = kept_by(diffusion_model, family, network, inputs, 1)
     two, more_blocks = kept_by(diffusion_model, family, network, inputs, 2)
 
-    def recomputed(total, per_block):
+    def recomputed(total: int, per_block: PerBlock) -> int:
         inside = sum(k for k, _ in per_block.values())
         largest = max((k for k, _ in per_block.values()), default=0)
         return total - inside + sum(i for _, i in per_block.values()) + largest

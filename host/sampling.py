@@ -1,20 +1,25 @@
 """Sampling with adapters of one's own choice, without a node."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
 from unhype.adapter import Term, adapter
+from unhype.hypernetwork import Factors
+from unhype.layers import Layer
 
 from .backbone import Backbone
 
 
-def adapted_sampling(backbone: Backbone, layers, rows: torch.Tensor, factors):
+def adapted_sampling(backbone: Backbone, layers: tuple[Layer, ...], rows: torch.Tensor, factors: list[Factors]) -> Any:
     """A clone of the model whose conditional rows `rows` carry `factors`, for `Backbone.sample`.
 
     For a plain positive and negative conditioning only; the nodes' patching serves every graph.
     """
     model = backbone.model.clone()
 
-    def wrapper(apply_model, args):
+    def wrapper(apply_model: Callable[..., torch.Tensor], args: dict[str, Any]) -> torch.Tensor:
         x = args["input"]
         each = len(x) // len(args["cond_or_uncond"])
         terms = [Term(rows + i * each, layers, factors) for i, kind in enumerate(args["cond_or_uncond"]) if kind == 0 and len(rows)]

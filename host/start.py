@@ -4,19 +4,20 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-_kept_alive = []
+_kept_alive: list[torch.library.Library] = []
 
 
 def find_comfy(given: str | None) -> Path:
     """The folder of a ComfyUI install: as given, or COMFYUI_PATH, or the one that this pack lies in."""
     # A pack that is linked into custom_nodes lies there only by the path that the command was given.
     packs = [folder for folder in (ROOT, *Path(os.path.abspath(sys.argv[0])).parents) if folder.parent.name == "custom_nodes"]
-    candidates = [given] if given else [os.environ.get("COMFYUI_PATH"), *(pack.parents[1] for pack in packs)]
-    candidates = [Path(c).expanduser().resolve() for c in candidates if c]
+    places: list[str | Path | None] = [given] if given else [os.environ.get("COMFYUI_PATH"), *(pack.parents[1] for pack in packs)]
+    candidates = [Path(c).expanduser().resolve() for c in places if c]
     for folder in candidates:
         if (folder / "comfy" / "sd.py").is_file():
             return folder
@@ -26,10 +27,10 @@ def find_comfy(given: str | None) -> Path:
 
 def start_comfy(folder: Path) -> None:
     """Make `comfy` importable from that install, on the CPU where there is no GPU."""
-    folder = str(Path(folder).resolve())
-    if folder in sys.path:
+    place = str(Path(folder).resolve())
+    if place in sys.path:
         return
-    sys.path.insert(0, folder)
+    sys.path.insert(0, place)
     declare_torchvision_operators()
     argv, sys.argv = sys.argv, [sys.argv[0]] + ([] if torch.cuda.is_available() else ["--cpu"])
     try:
@@ -52,10 +53,11 @@ def version_of(given: str | None) -> str:
 def comfy_version() -> str:
     import comfyui_version
 
-    return comfyui_version.__version__
+    version: str = comfyui_version.__version__
+    return version
 
 
-def core_node(name: str):
+def core_node(name: str) -> Any:
     """A node of ComfyUI's own, ready to be called."""
     import nodes  # ComfyUI's own module of that name
 

@@ -5,13 +5,14 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("unhype",)
+ROOMS = ("unhype", "host")
 
 
 def complaints(folder: Path, *packages: str) -> list[str]:
     """What mypy finds wrong in packages of a folder, a line each."""
     names = [word for name in packages for word in ("-p", name)]
-    command = [sys.executable, "-m", "mypy", "--config-file", ROOT / "pyproject.toml", "--no-error-summary", *names]
+    settings = ("--config-file", ROOT / "pyproject.toml", "--cache-dir", ROOT / "out" / "mypy", "--no-error-summary")
+    command = [sys.executable, "-m", "mypy", *settings, *names]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     return (done.stdout + done.stderr).splitlines()
 

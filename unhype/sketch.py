@@ -35,7 +35,8 @@ def in_full(module: nn.Module, stored: torch.Tensor | None) -> torch.Tensor | No
         return None
     if type(stored) in PLAIN and stored.is_floating_point() and stored.element_size() == 1:
         stored = stored.float()  # 8 bits cannot be multiplied by a scale
-    weight = module.convert_weight(stored) if hasattr(module, "convert_weight") else stored
+    convert = getattr(module, "convert_weight", None)
+    weight: torch.Tensor = convert(stored) if callable(convert) else stored
     if type(weight) not in PLAIN and type(weight).dequantize is not torch.Tensor.dequantize:
         weight = weight.dequantize()
     return weight if type(weight) in PLAIN and weight.is_floating_point() else None
@@ -60,7 +61,7 @@ def projections(layer: Layer, weight: torch.Tensor | None) -> list[float] | None
     return [round(x, DIGITS) for x in found.tolist()] if found.isfinite().all() else None
 
 
-def sketch(layers: tuple[Layer, ...], weight_of: Callable[[str], torch.Tensor]) -> list[float]:
+def sketch(layers: tuple[Layer, ...], weight_of: Callable[[str], torch.Tensor | None]) -> list[float]:
     """The numbers of a model, PAIRS per chosen layer; none where a weight cannot be read.
 
     Args:
@@ -70,7 +71,7 @@ def sketch(layers: tuple[Layer, ...], weight_of: Callable[[str], torch.Tensor]) 
     return [] if None in parts else [number for part in parts if part for number in part]
 
 
-def difference(layers: tuple[Layer, ...], numbers: list[float], weight_of: Callable[[str], torch.Tensor]) -> float | None:
+def difference(layers: tuple[Layer, ...], numbers: list[float], weight_of: Callable[[str], torch.Tensor | None]) -> float | None:
     """How far a model's weights are from those that were sketched, as a share of their size; None where none can be read."""
     squares = []
     for i, layer in enumerate(chosen(layers)):

@@ -1,9 +1,11 @@
 """A base model's or a VAE's file as its header has it, of which nothing is loaded: shapes, denoiser, family, latent channels."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from unhype.files import DEMO, VAE_IN
 from unhype.layers import Family, of_family
@@ -19,10 +21,10 @@ class Shapes:
 
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
-    def named_parameters(self):
+    def named_parameters(self) -> Iterator[tuple[str, Any]]:
         return ((name, SimpleNamespace(shape=shape)) for name, shape in self.shapes.items())
 
-    def named_modules(self):
+    def named_modules(self) -> Iterator[tuple[str, Any]]:
         own = ((name.removesuffix(".weight"), shape) for name, shape in self.shapes.items() if name.endswith(".weight"))
         return ((name, SimpleNamespace(weight=SimpleNamespace(shape=shape))) for name, shape in own)
 

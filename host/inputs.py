@@ -1,15 +1,16 @@
 """The files that a training is given, each judged by its header: one line says which is wrong before anything is loaded."""
 
 import importlib
+from collections.abc import Sequence
 
 from unhype.files import CHECKPOINT, DENOISER, DIFFUSERS, ENCODER, VAE, Kind, what_is
-from unhype.layers import FAMILIES, of_family
+from unhype.layers import FAMILIES, Parameters, of_family
 
 from .files import Base, Shapes, latent_channels, read_base, read_shapes, vae_channels
 from .folders import DEMOS, find_base, find_file
 
 
-def check_files(base: str, text_encoders: list[str] = (), vae: str = "") -> Base:
+def check_files(base: str, text_encoders: Sequence[str] = (), vae: str = "") -> Base:
     """What the base is, by its header; the other files are what they are given as.
 
     Raises FileNotFoundError and ValueError, naming the file, what it is and what was expected, before anything is loaded.
@@ -44,7 +45,7 @@ def wrong(given: str, kind: Kind, expected: str) -> ValueError:
     return ValueError(f"{given} is {kind.what}, expected {expected}: {kind.advice}")
 
 
-def check_channels(denoiser, source: str) -> None:
+def check_channels(denoiser: Parameters, source: str) -> None:
     """Raise ValueError, naming `source`, for a denoiser (a model, or its Shapes) that is asked with more than noise."""
     shapes = Shapes({name: tuple(p.shape) for name, p in denoiser.named_parameters()})
     family = of_family(shapes)
@@ -61,7 +62,9 @@ def check_vae(path: str, base: Base) -> None:
     if (kind := what_is(path)) != VAE:
         raise wrong(f"VAE {path}", kind, "a .safetensors VAE of pictures")
     own = vae_channels(read_shapes(path))
-    wanted = latent_channels(base.denoiser, base.family)[1] if base.family else 0
+    if base.family is None:
+        return
+    wanted = latent_channels(base.denoiser, base.family)[1]
     if wanted and own != wanted:
         raise ValueError(
             f"VAE {path} is of {own} latent channels, expected {wanted} for this {base.family.title} model: choose the VAE of its family"

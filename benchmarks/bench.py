@@ -24,11 +24,11 @@ sys.path.insert(0, str(ROOT))
 import torch
 from filelock import FileLock, Timeout
 
-from benchmarks import pictures, recipes, report, switch_prompts
-from benchmarks.cells import Scale, cached, cell, cell_path, read
 from benchmarks.cifar10.table import Cifar10
-from benchmarks.emoji import WORDING
-from benchmarks.settings import QUICK, TRIALS, TUNING_NOUNS, TUNING_SEED, key_of
+from benchmarks.comparison import pictures, recipes, report, switch_prompts
+from benchmarks.comparison.cells import Scale, cached, cell, cell_path, read
+from benchmarks.comparison.emoji import WORDING
+from benchmarks.comparison.settings import QUICK, TRIALS, TUNING_NOUNS, TUNING_SEED, key_of
 from demo.judge import load_judge
 from evaluation import attacks, hard_prompts, switch_rates
 from host.load import load_backbone

@@ -1,6 +1,6 @@
 """Reports of the measuring commands as Markdown: what stands in the figure blocks of the pages (pages.py)."""
 
-from .report import percent, table
+from .comparison.report import percent, table
 
 ARMS = {  # title -> where the report has it
     "no adapter": ("controls", "none"),

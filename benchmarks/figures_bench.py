@@ -1,8 +1,8 @@
 """The comparison's reports (bench.py, cifar10/table.py) as Markdown for the figure blocks of the pages."""
 
-from . import recipes
+from .comparison import recipes
+from .comparison.report import erased_drawn, over, percent, standing, table
 from .figures import lines, share
-from .report import erased_drawn, over, percent, standing, table
 
 COMPARED = [m for m in recipes.METHODS if m != recipes.NARROW]
 

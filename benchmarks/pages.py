@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import figures, figures_bench
 from benchmarks.cifar10 import table
-from benchmarks.report import page
+from benchmarks.comparison.report import page
 
 RESULTS = "benchmarks/results/"
 REPORTS = {  # command, as its report names it -> the committed report

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks.emoji import WORDING
+from benchmarks.comparison.emoji import WORDING
 
 ROOT = Path(__file__).resolve().parents[1]
 

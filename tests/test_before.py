@@ -15,12 +15,12 @@ import torch
 
 from host.inputs import check_files
 from host.start import ROOT
-from trainer import before
-from trainer.before import check_loaded, check_reader, prepare
 from trainer.config import from_mapping, parse_arguments
-from trainer.divergence import Diverged, diverged, refuse_nan
-from trainer.paths import placed, where_to_find, with_paths_expanded, written
-from trainer.settings import ConfigError
+from trainer.run.divergence import Diverged, diverged, refuse_nan
+from trainer.settings import before
+from trainer.settings.before import check_loaded, check_reader, prepare
+from trainer.settings.fields import ConfigError
+from trainer.settings.paths import placed, where_to_find, with_paths_expanded, written
 from unhype.description import MAX_LAYERS
 from unhype.header import MAX_BYTES
 from unhype.layers import family_of

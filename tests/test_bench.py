@@ -62,7 +62,7 @@ def test_the_committed_report_is_whole_and_within_its_bars():
 
 
 def test_a_method_trained_with_other_settings_lies_in_another_file(tmp_path):
-    from benchmarks.recipes import path_of
+    from benchmarks.comparison.recipes import path_of
 
     path = lambda settings: path_of(tmp_path, "unhype", ["cat"], 0, settings)
     assert path({"unhype": {"guidance": 1.0}}) != path({"unhype": {"guidance": 0.5}})
@@ -70,7 +70,7 @@ def test_a_method_trained_with_other_settings_lies_in_another_file(tmp_path):
 
 
 def test_of_trials_that_tie_the_first_is_taken():
-    from benchmarks.report import best
+    from benchmarks.comparison.report import best
 
     trial = lambda h_o, probability: {"h_o": h_o, "h_o_probability": probability}
     alike = [trial(0.9997, 0.9901), trial(1.0, 0.9903)]
@@ -80,7 +80,7 @@ def test_of_trials_that_tie_the_first_is_taken():
 
 
 def test_the_report_says_who_is_ahead_and_counts_what_is_still_drawn():
-    from benchmarks.report import standing
+    from benchmarks.comparison.report import standing
 
     row = lambda method, h_o, acc_g: {
         "method": method, "erased": 12, "h_o": h_o, "h_o_probability": h_o, "others_change": 0.02,

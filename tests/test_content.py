@@ -9,9 +9,9 @@ import torch
 from host.encode import Text
 from host.load import load_backbone
 from trainer.config import Config
-from trainer.content import content_of, sums
-from trainer.divergence import Diverged, divergence
 from trainer.prompts.concepts import Prompt, Target
+from trainer.run.content import content_of, sums
+from trainer.run.divergence import Diverged, diverged
 from trainer.samples import Asked, cached_samples
 
 CONFIG = Config(base="painter", size="64x64", pictures=4, sampling_steps=4, kept_steps=2)
@@ -87,9 +87,10 @@ def test_a_base_that_gives_nan_is_named_and_leaves_no_cache(tmp_path, value):
 @pytest.mark.parametrize("value, kind", [(torch.nan, ValueError), (torch.inf, ValueError), (0.0, Diverged)])
 def test_nan_of_the_base_is_not_called_divergence(value, kind):
     batch = SimpleNamespace(x=None, sigma=None, context=None, pooled=torch.ones(2, 1))
-    error = divergence(Base(predicted=value), CONFIG, batch, "at iteration 7 (task loss nan)")
-    assert type(error) is kind and "at iteration 7" in str(error)
-    assert ("base model painter gives NaN" in str(error)) == ("lower learning_rate" not in str(error)) == (kind is ValueError)
+    with pytest.raises(kind, match="at iteration 7") as error:
+        diverged(Base(predicted=value), CONFIG, batch, "at iteration 7 (task loss nan)")
+    said = str(error.value)
+    assert ("base model painter gives NaN" in said) == ("lower learning_rate" not in said) == (kind is ValueError)
 
 
 def test_a_damaged_cache_is_made_again(tmp_path):

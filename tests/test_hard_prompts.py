@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from benchmarks.emoji import WORDING
+from benchmarks.comparison.emoji import WORDING
 from evaluation import hard_prompts
 from evaluation.hard_prompts import CASES, PAIR, SINGLE, token_ids
 

@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 
 from host.inputs import check_channels, check_files
 from host.start import ROOT
-from trainer.beside import cache_path, state_path
 from trainer.config import from_mapping
-from trainer.sealed import write_sealed
+from trainer.run.beside import cache_path, state_path
+from trainer.run.sealed import write_sealed
 from trainer.state import save_state
 from unhype.files import OTHER, what_is
 

@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer import beside, progress
-from trainer.lock import Busy, only_run
-from trainer.log import Log
 from trainer.previews import NARROWEST, labelled, picture_grid
-from trainer.progress import Progress, never_refuse, say, watched
-from trainer.stop import StopRequest, signals
+from trainer.run import beside, progress
+from trainer.run.lock import Busy, only_run
+from trainer.run.log import Log
+from trainer.run.progress import Progress, never_refuse, say, watched
+from trainer.run.stop import StopRequest, signals
 
 ROOT = Path(__file__).resolve().parents[1]
 
 # The lock
 
 
-HOLD = "import sys; from trainer.lock import only_run\nwith only_run(sys.argv[1]):\n    print('held', flush=True); sys.stdin.read()"
+HOLD = "import sys; from trainer.run.lock import only_run\nwith only_run(sys.argv[1]):\n    print('held', flush=True); sys.stdin.read()"
 
 
 @pytest.fixture

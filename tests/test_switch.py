@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from trainer.config import Config, ConfigError
-from trainer.sealed import Damaged, read_sealed, write_sealed
+from trainer.run.sealed import Damaged, read_sealed, write_sealed
 from trainer.state import load_state, refuse_other_settings, save_state, state_path
 from trainer.switch import MARGIN, TAIL, calibrate, fit_switch
 from unhype import checkpoint

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from trainer.beside import lock_path, log_path, state_path
 from trainer.prompts.words import MAPPINGS
+from trainer.run.beside import lock_path, log_path, state_path
 from trainer.train import MISSED
 from unhype.checkpoint import load_eraser
 from unhype.hypernetwork import Hypernetwork, Shape

@@ -6,13 +6,13 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from .checks import check
 from .extend import inherited
-from .paths import expanded, found_eraser, with_paths_expanded
 from .prompts.concepts import parse_erase
 from .prompts.lists import files_in, read_lists
-from .settings import DEFAULT, Config, ConfigError, refuse
-from .strict_yaml import read_yaml
+from .settings.checks import check
+from .settings.fields import DEFAULT, Config, ConfigError, refuse
+from .settings.paths import expanded, found_eraser, with_paths_expanded
+from .settings.strict_yaml import read_yaml
 
 EXPECTED = {
     list: "a list",

@@ -9,11 +9,11 @@ from host.backbone import Backbone
 from unhype.condition import Condition, read_condition, stack_conditions
 
 from . import samples
-from .beside import cache_path
 from .config import Config
-from .progress import watched
 from .prompts import concepts, wordings
 from .prompts.neighbours import meaningless
+from .run.beside import cache_path
+from .run.progress import watched
 from .samples import Asked, Batch, Labels, Samples
 
 FEWEST_PAIRS = 16  # target prompts of a concept beside another thing

@@ -12,8 +12,8 @@ from host.encode import Text
 from host.sampling import adapted_sampling
 from unhype.hypernetwork import at_strength
 
-from . import beside
 from .config import Config
+from .run import beside
 
 ROWS = 4  # prompts of each kind
 SHOWN = {"no eraser": 0.0, "half": 0.5, "full": 1.0}

@@ -18,12 +18,12 @@ from host.encode import Text
 from unhype.condition import Condition
 
 from .config import Config
-from .content import content_of
-from .divergence import refuse_nan
 from .objectives import guided_target
-from .progress import Progress
 from .prompts.concepts import Target
-from .sealed import Damaged, read_sealed, write_sealed
+from .run.content import content_of
+from .run.divergence import refuse_nan
+from .run.progress import Progress
+from .run.sealed import Damaged, read_sealed, write_sealed
 
 # What the samples depend on beside the base's content; another value of one of these makes another cache.
 DEPENDS = (

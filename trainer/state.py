@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from . import beside
 from .config import Config, ConfigError
-from .progress import say
-from .sealed import Damaged, read_sealed, write_sealed
+from .run import beside
+from .run.progress import say
+from .run.sealed import Damaged, read_sealed, write_sealed
 
 # Settings that a resumed training may change.
 FREE = ("out", "vae", "preview_every", "save_every", "iterations", "least_erased", "most_misses", "most_false_alarms")

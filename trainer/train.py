@@ -34,20 +34,20 @@ from host.load import load_backbone
 from host.memory import device_memory
 from host.start import find_comfy, start_comfy
 from trainer import dry_run, previews, state, switch
-from trainer.before import check_loaded, prepare
-from trainer.beside import log_path
 from trainer.config import Config, ConfigError, parse_arguments
 from trainer.data import Data
-from trainer.divergence import Diverged, diverged
 from trainer.extend import take_over
-from trainer.lock import Busy, only_run
-from trainer.log import Log, peak_mb
 from trainer.objectives import OBJECTIVES, retention_loss
-from trainer.paths import where_to_find
-from trainer.progress import Progress, never_refuse, say, watched
 from trainer.prompts.neighbours import resolve
+from trainer.run.beside import log_path
+from trainer.run.divergence import Diverged, diverged
+from trainer.run.lock import Busy, only_run
+from trainer.run.log import Log, peak_mb
+from trainer.run.progress import Progress, never_refuse, say, watched
+from trainer.run.stop import StopRequest, raise_when_asked
 from trainer.samples import Batch
-from trainer.stop import StopRequest, raise_when_asked
+from trainer.settings.before import check_loaded, prepare
+from trainer.settings.paths import where_to_find
 from trainer.verdict import HeldOut, judge
 from unhype.adapter import Term, adapter
 from unhype.checkpoint import Concept, Eraser, load_eraser, save_eraser

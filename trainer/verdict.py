@@ -16,9 +16,9 @@ from unhype.condition import parts, stack_conditions
 
 from .config import Config
 from .data import ANY, Data
-from .progress import watched
 from .prompts import held_out
 from .prompts.concepts import Prompt, Target, among_words
+from .run.progress import watched
 from .samples import Asked, Samples, draw_samples
 
 FRESH = 104_729  # added to the seed: other noise than any picture of the training's

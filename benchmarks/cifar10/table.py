@@ -12,12 +12,12 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from benchmarks import recipes
-from benchmarks.cells import Scale, cell, cell_path, read
 from benchmarks.cifar10 import prompts, words
 from benchmarks.cifar10.judge import NAMES, load_judge
-from benchmarks.report import percent, table
-from benchmarks.settings import TRIALS
+from benchmarks.comparison import recipes
+from benchmarks.comparison.cells import Scale, cell, cell_path, read
+from benchmarks.comparison.report import percent, table
+from benchmarks.comparison.settings import TRIALS
 from evaluation import measure
 from trainer.config import Config
 

@@ -6,8 +6,8 @@ import os
 import re
 from pathlib import Path
 
-from ..paths import expanded
-from ..settings import ConfigError, refuse
+from ..settings.fields import ConfigError, refuse
+from ..settings.paths import expanded
 from .entries import fault, plain, split_entry, unquoted
 
 # setting -> its columns in a CSV, the first one found being read

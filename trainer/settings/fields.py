@@ -7,9 +7,9 @@ from unhype.description import LIMITS, MAX_BOTTLENECK
 from unhype.hypernetwork import Shape
 from unhype.layers import Family, Layer
 
-from .prompts.concepts import Erase, parse_erase
-from .prompts.templates import TEMPLATES
-from .prompts.words import RETAIN
+from ..prompts.concepts import Erase, parse_erase
+from ..prompts.templates import TEMPLATES
+from ..prompts.words import RETAIN
 
 SEED = 2**63 - 1
 

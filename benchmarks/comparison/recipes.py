@@ -17,10 +17,10 @@ from demo.judge import NAMES
 from demo.prompts import erased_prompts, other_prompts
 from evaluation import baselines, controls, measure
 from evaluation.methods import Method, edited, switched
-from trainer import beside
 from trainer.config import DEFAULT, Config, from_mapping, read_yaml
 from trainer.data import Data
 from trainer.prompts.concepts import retain_prompts, target_prompts
+from trainer.run import beside
 from trainer.train import train
 from unhype.checkpoint import Eraser, load_eraser, save_eraser, write_atomically
 from unhype.fold import folded, seen_by_heads
@@ -30,7 +30,7 @@ from unhype.layers import family_of, layer_table
 from . import emoji
 from .settings import key_of
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MAPPING = "forest"
 GROWTH = 0.55
 # Erased at once, in this order; the single ones are the first six, each alone.

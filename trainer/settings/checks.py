@@ -8,10 +8,10 @@ from dataclasses import asdict, fields
 from unhype.description import LIMITS
 from unhype.header import MAX_HEADER
 
-from .prompts.concepts import SUGGEST
-from .prompts.entries import fault
-from .prompts.words import MAPPINGS
-from .settings import Config, refuse
+from ..prompts.concepts import SUGGEST
+from ..prompts.entries import fault
+from ..prompts.words import MAPPINGS
+from .fields import Config, refuse
 
 LARGEST_SIDE = 8192
 

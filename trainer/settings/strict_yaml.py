@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from .settings import ConfigError
+from .fields import ConfigError
 
 LARGEST = 16 << 20
 DEEPEST = 8  # settings have three levels

@@ -23,12 +23,12 @@ from unhype.header import MAX_BYTES
 from unhype.hypernetwork import Hypernetwork
 from unhype.layers import Family
 
-from . import dry_run
-from .divergence import check_base
-from .lock import busy, held
+from .. import dry_run
+from ..run.divergence import check_base
+from ..run.lock import busy, held
+from ..samples import FEWEST
+from .fields import Config, ConfigError
 from .paths import placed, written
-from .samples import FEWEST
-from .settings import Config, ConfigError
 
 GB = 1e9
 SHOWN = 24  # pictures of a preview, at most

@@ -7,8 +7,8 @@ from pathlib import Path
 from host.folders import eraser_folders
 from host.start import find_comfy, start_comfy
 
-from . import beside
-from .settings import Config, refuse
+from ..run import beside
+from .fields import Config, refuse
 
 ENDING = ".safetensors"
 VARIABLE = re.compile(r"^~[^/\\]*(?=[/\\]|$)|(?<![^/\\])(\$\w+|\$\{\w+\}|%\w+%)(?![^/\\])")

@@ -4,7 +4,7 @@ from typing import NoReturn
 
 import torch
 
-from .settings import Config
+from ..settings.fields import Config
 
 
 class Diverged(RuntimeError):

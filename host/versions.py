@@ -50,7 +50,7 @@ def named_as_in(module: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tens
     return named
 
 
-def plain_config(config, compute: torch.dtype):
+def plain_config(config: Any, compute: torch.dtype) -> Any:
     """A model's config of the same sizes without quantised layers, their weights in 8 bits that are cast where they are used.
 
     `scaled_fp8` came with 0.2.4 and went with 0.4.0, `layer_quant_config` came with 0.3.68, `quant_config` with 0.4.0. The
@@ -66,7 +66,7 @@ def plain_config(config, compute: torch.dtype):
 
 
 @contextmanager
-def attention_by(function: Callable) -> Iterator[dict[str, Any]]:
+def attention_by(function: Callable[..., Tensor]) -> Iterator[dict[str, Any]]:
     """Inside, `function` (the usual one, q, k, v, heads, ...) is what attends, given the transformer_options that this yields.
 
     They came with 0.3.60; before, the modules' own function is another one for the time.
@@ -96,10 +96,10 @@ class KeptApart:
     computed again: there it goes on with another layer's.
     """
 
-    def __init__(self, cast: Callable):
+    def __init__(self, cast: Callable[..., Any]) -> None:
         self.cast = cast
 
-    def __call__(self, layer, *args, **kwargs):
+    def __call__(self, layer: Any, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         weight, bias, *rest = self.cast(layer, *args, **kwargs)
         if torch.is_grad_enabled():
             weight, bias = own(weight, layer.weight), own(bias, layer.bias)
@@ -123,7 +123,7 @@ def training() -> Iterator[None]:
     import comfy.model_management as management
     import comfy.ops as ops
 
-    wanted = [(management, "in_training", True), (management, "NUM_STREAMS", 0)]
+    wanted: list[tuple[Any, str, Any]] = [(management, "in_training", True), (management, "NUM_STREAMS", 0)]
     if not isinstance(ops.cast_bias_weight, KeptApart):
         wanted.append((ops, "cast_bias_weight", KeptApart(ops.cast_bias_weight)))
     former = [(place, name, getattr(place, name)) for place, name, _ in wanted if hasattr(place, name)]
@@ -137,11 +137,11 @@ def training() -> Iterator[None]:
             setattr(place, name, value)
 
 
-def for_gradients(forward: Callable) -> Callable:
+def for_gradients(forward: Callable[..., Any]) -> Callable[..., Any]:
     """A forward that runs inside `training` wherever gradients are asked for."""
 
     @wraps(forward)
-    def exact(*args, **kwargs):
+    def exact(*args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
             return forward(*args, **kwargs)
         with training():

@@ -39,11 +39,14 @@ def added(output: torch.Tensor, change: torch.Tensor, layer: Layer, rows: torch.
     return torch.cat([first, own, last], -1) if before or after else own
 
 
-def on_device(rows: torch.Tensor | None, factors: Factors) -> Callable:
+Moved = Callable[[torch.device], tuple[torch.Tensor | None, Factors]]
+
+
+def on_device(rows: torch.Tensor | None, factors: Factors) -> Moved:
     """A function: device -> rows and factors there. Several graphics cards may share a batch (ComfyUI's work units)."""
 
     @cache
-    def moved(device):
+    def moved(device: torch.device) -> tuple[torch.Tensor | None, Factors]:
         return None if rows is None else rows.to(device), Factors(*(t.to(device) for t in factors))
 
     return moved
@@ -59,7 +62,7 @@ def adapter(diffusion_model: nn.Module, terms: list[Term], batch: int):
     Raises:
         RuntimeError: a layer sees another number of rows, or is never called (a compiled or replaced model).
     """
-    waiting: dict[str, list[tuple[Layer, Callable]]] = {}
+    waiting: dict[str, list[tuple[Layer, Moved]]] = {}
     for term in terms:
         every = torch.equal(term.rows, torch.arange(batch, device=term.rows.device))
         for layer, factors in zip(term.layers, term.factors):

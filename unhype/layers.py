@@ -131,10 +131,11 @@ def shape_of(module: nn.Module) -> tuple[int, int] | None:
 
     A quantised weight may hold two numbers a byte, and be missing until the model is loaded.
     """
-    if hasattr(module, "in_features") and hasattr(module, "out_features"):
-        return module.out_features, module.in_features
+    rows, columns = getattr(module, "out_features", None), getattr(module, "in_features", None)
+    if isinstance(rows, int) and isinstance(columns, int):
+        return rows, columns
     shape = getattr(getattr(module, "weight", None), "shape", ())
-    return tuple(shape) if len(shape) == 2 else None
+    return (shape[0], shape[1]) if len(shape) == 2 else None
 
 
 def matrices(diffusion_model: nn.Module) -> dict[str, tuple[int, int]]:

@@ -34,7 +34,8 @@ def in_full(module: nn.Module, stored: torch.Tensor | None) -> torch.Tensor | No
         return None
     if type(stored) in PLAIN and stored.is_floating_point() and stored.element_size() == 1:
         stored = stored.float()  # 8 bits cannot be multiplied by a scale
-    weight = module.convert_weight(stored) if hasattr(module, "convert_weight") else stored
+    convert = getattr(module, "convert_weight", None)
+    weight: torch.Tensor = convert(stored) if callable(convert) else stored
     if type(weight) not in PLAIN and type(weight).dequantize is not torch.Tensor.dequantize:
         weight = weight.dequantize()
     return weight if type(weight) in PLAIN and weight.is_floating_point() else None

@@ -134,7 +134,7 @@ def shape_of(module: nn.Module) -> tuple[int, int] | None:
     rows, columns = getattr(module, "out_features", None), getattr(module, "in_features", None)
     if isinstance(rows, int) and isinstance(columns, int):
         return rows, columns
-    shape = getattr(getattr(module, "weight", None), "shape", ())
+    shape = tuple(getattr(getattr(module, "weight", None), "shape", ()))
     return (shape[0], shape[1]) if len(shape) == 2 else None
 
 

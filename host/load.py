@@ -58,6 +58,7 @@ def new_model(kind: str, sizes: dict[str, Any], stored: torch.dtype, compute: to
     """A diffusion model of one of ComfyUI's supported models, of these sizes, its weights not set."""
     import comfy.supported_models
 
+    sizes = versions.flux_sizes(sizes) if kind.startswith("Flux") else sizes
     config = getattr(comfy.supported_models, kind)(dict(sizes))
     for key, value in sizes.items():
         config.unet_config[key] = value

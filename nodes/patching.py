@@ -19,10 +19,11 @@ from ..unhype.condition import Condition, read_condition, stack_conditions
 from ..unhype.hypernetwork import Factors, at_strength
 from ..unhype.layers import FAMILIES, check_layers, family_of
 from .base import warn_of_another_base
+from .prompts import refuse_boxes, unconditional
+from .watch import Watch
 
 KEY = "unhype"
-NOBODY = -1  # the label of rows that are nobody's prompt: negative, empty
-UNCONDITIONAL = ("negative", "empty")  # how the roles of guiders' unconditional inputs are called
+NOBODY = -1  # the pair of a prompt that is not erased: one that does not fire, a negative, an empty one
 log = logging.getLogger("unhype")
 
 
@@ -54,6 +55,8 @@ def erase(model, eraser: Eraser, strength: float, conditioning=None, concepts: s
     warn_of_another_base(model, eraser)
     fixed = None
     if conditioning is not None:
+        for _, extra in conditioning:
+            refuse_boxes(extra, "the connected conditioning")
         fixed = stack_conditions([read_entry(t, d.get("pooled_output"), "the connected conditioning", eraser) for t, d in conditioning])
     clone = model.clone()
     entries = [*entries_of(model), Entry(eraser, strength, fixed, switched_off(eraser, concepts))]
@@ -99,8 +102,8 @@ def read_entry(tokens, pooled, where: str, eraser: Eraser) -> Condition:
 class Plan:
     """For one sampling: which prompts carry which adapters."""
 
-    def __init__(self, device):
-        self.device = device
+    def __init__(self, device, watch: Watch):
+        self.device, self.watch = device, watch
         self.terms: list[tuple[tuple, list[Factors], torch.Tensor]] = []  # layers, factors, prompt -> pair or -1
 
     def add(self, layers, factors: list[Factors], pair_of_prompt: torch.Tensor) -> None:
@@ -110,7 +113,7 @@ class Plan:
         """Terms for a forward whose rows belong to the prompts `labels` (N,)."""
         terms = []
         for layers, factors, pair_of_prompt in self.terms:
-            pairs = torch.where(labels >= 0, pair_of_prompt[labels.clamp(min=0)], NOBODY)
+            pairs = pair_of_prompt[labels]
             rows = (pairs >= 0).nonzero().flatten()
             if len(rows):
                 pick = pairs[rows].to(self.device)
@@ -125,42 +128,46 @@ class LabelPrompts:
         self.entries = entries
 
     def __call__(self, executor, *args, **kwargs):
-        guider = executor.class_obj
-        prompts, count = [], 0
+        guider, family = executor.class_obj, FAMILIES[self.entries[0].eraser.family]
+        prompts, states = [], []  # those that can be erased, with their numbers; token states by number
         for role, conds in guider.conds.items():
-            conditional = not FAMILIES[self.entries[0].eraser.family].conditional_only or not role.startswith(UNCONDITIONAL)
+            conditional = not family.conditional_only or not unconditional(role, type(guider).__name__)
             for i, cond in enumerate(conds):
-                rows = len(cond["cross_attn"])
-                labels = torch.full((rows, 1), NOBODY)
+                refuse_boxes(cond, f"the {role} conditioning")
+                numbers = torch.arange(len(states), len(states) + len(cond["cross_attn"]))
+                states += cond["cross_attn"]
                 if conditional:
-                    labels = torch.arange(count, count + rows)[:, None]
-                    count += rows
-                    prompts.append((role, cond))
-                conds[i] = {**cond, "model_conds": {**cond["model_conds"], KEY: comfy.conds.CONDRegular(labels)}}
-        guider.model_options.setdefault("transformer_options", {})[KEY] = self.plan(prompts, count, guider.model_patcher.load_device)
-        return executor(*args, **kwargs)
+                    prompts.append((role, cond, numbers))
+                labels = comfy.conds.CONDRegular(numbers[:, None])
+                conds[i] = {**cond, "model_conds": {**cond["model_conds"], KEY: labels}}
+        watch = Watch(family, states, [(e.eraser.network, e.off) for e in self.entries])
+        plan = self.plan(prompts, Plan(guider.model_patcher.load_device, watch))
+        guider.model_options.setdefault("transformer_options", {})[KEY] = plan
+        result = executor(*args, **kwargs)
+        watch.settle()
+        return result
 
-    def plan(self, prompts, count: int, device) -> Plan:
-        plan, taken, firing = Plan(device), {}, []
+    def plan(self, prompts, plan: Plan) -> Plan:
         if not prompts:
             return plan
+        taken, firing = {}, []
+        numbers = torch.cat([n for _, _, n in prompts])
         for entry in sorted(self.entries, key=lambda e: -e.strength):
             network = entry.eraser.network
             if entry.fixed is None:
-                condition = stack_conditions(
-                    [read_entry(c["cross_attn"], c.get("pooled_output"), f"the {role} conditioning", entry.eraser) for role, c in prompts]
-                )
+                read = lambda role, c: read_entry(c["cross_attn"], c.get("pooled_output"), f"the {role} conditioning", entry.eraser)
+                condition = stack_conditions([read(role, cond) for role, cond, _ in prompts])
             else:
                 margins = (network.scores(entry.fixed) - network.switch.threshold).masked_fill(entry.off, -torch.inf)
-                condition = entry.fixed.rows([margins.amax(1).argmax().item()] * count)
-            done = taken.setdefault(entry.eraser.digest or id(entry.eraser), torch.zeros(count, len(entry.off), dtype=torch.bool))
+                condition = entry.fixed.rows([margins.amax(1).argmax().item()] * len(numbers))
+            done = taken.setdefault(entry.eraser.digest or id(entry.eraser), torch.zeros(len(numbers), len(entry.off), dtype=torch.bool))
             off = entry.off | done
             fires = network.fires(condition, off)
             done[fires] |= ~entry.off
-            log.info("%s fires on %d of %d prompts", entry.eraser.source, int(fires.sum()), count)
+            log.info("%s fires on %d of %d prompts", entry.eraser.source, int(fires.sum()), len(numbers))
             if fires.any():
-                pairs = torch.full((count,), NOBODY)
-                pairs[fires] = torch.arange(int(fires.sum()))
+                pairs = torch.full((len(plan.watch.prompts),), NOBODY)
+                pairs[numbers[fires]] = torch.arange(int(fires.sum()))
                 firing.append((entry, at_strength(network, condition.rows(fires), entry.strength, off[fires]), pairs))
         # Added up in an order of their own, so that the order of the nodes does not change the rounding.
         for entry, factors, pairs in sorted(firing, key=lambda f: (-f[0].strength, f[0].eraser.digest, f[0].off.tolist())):
@@ -169,13 +176,18 @@ class LabelPrompts:
 
 
 def apply_labelled(executor, x, *args, **kwargs):
-    """APPLY_MODEL wrapper: take the labels out and run the denoiser with its rows' adapters."""
+    """APPLY_MODEL wrapper: take the labels out and run the denoiser with its rows' adapters, watching what it reads."""
     labels = kwargs.pop(KEY, None)
     options = args[4] if len(args) > 4 else kwargs.get("transformer_options", {})
     plan = options.get(KEY)
-    if plan is None or labels is None or not (terms := plan.for_rows(checked(labels, x))):
+    if plan is None:
         return executor(x, *args, **kwargs)
-    with adapter(executor.class_obj.diffusion_model, terms, len(x)):
+    model, terms = executor.class_obj.diffusion_model, []
+    if labels is not None:
+        labels = checked(labels, x)
+        terms, labels = plan.for_rows(labels), labels.tolist()
+    plan.watch.settle()
+    with plan.watch.during(model, labels, options), adapter(model, terms, len(x)):
         return executor(x, *args, **kwargs)
 
 

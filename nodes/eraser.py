@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from ..unhype.checkpoint import Eraser
 from .loader import UnHype
 from .patching import erase
 
@@ -17,7 +18,7 @@ class UnHypeEraser(io.ComfyNode):
             "Other prompts give the picture they gave before, to the bit.",
             inputs=[
                 io.Model.Input("model", tooltip="The model that the eraser was trained for, or a fine-tune of it."),
-                UnHype.Input("unhype", tooltip="From Load UnHype Eraser."),
+                UnHype.Input("unhype", optional=True, tooltip="From Load UnHype Eraser."),
                 io.Float.Input(
                     "strength",
                     default=1.0,
@@ -43,5 +44,9 @@ class UnHypeEraser(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, unhype, strength, conditioning=None, concepts="") -> io.NodeOutput:
+    def execute(cls, model, unhype=None, strength=1.0, conditioning=None, concepts="") -> io.NodeOutput:
+        # Optional only for the host: a required input that is missing leaves this branch out, and nobody is told.
+        if not isinstance(unhype, Eraser):
+            found = "nothing is connected" if unhype is None else f"a {type(unhype).__name__} is connected"
+            raise ValueError(f"unhype: {found}, expected an eraser: connect the output of Load UnHype Eraser")
         return io.NodeOutput(erase(model, unhype, strength, conditioning, concepts))

@@ -7,6 +7,7 @@ labels with the rows; and they are taken out again where the denoiser is called 
 """
 
 import logging
+import math
 from typing import NamedTuple
 
 import comfy.conds
@@ -19,7 +20,7 @@ from ..unhype.condition import Condition, read_condition, stack_conditions
 from ..unhype.hypernetwork import Factors, at_strength
 from ..unhype.layers import FAMILIES, check_layers, family_of
 from .base import warn_of_another_base
-from .prompts import refuse_boxes, unconditional
+from .prompts import refuse_boxes, unconditional, warn_of_another_encoder, warn_of_the_negative
 from .watch import Watch
 
 KEY = "unhype"
@@ -43,13 +44,16 @@ def erase(model, eraser: Eraser, strength: float, conditioning=None, concepts: s
     Raises ValueError when the eraser does not fit the model, the conditioning cannot be read, or a concept is not in
     the file.
     """
+    if not isinstance(strength, int | float) or not math.isfinite(strength) or strength < 0:
+        raise ValueError(f"strength is {strength!r}, expected a number from 0 up: 0 leaves the model as it is, 1 erases as trained")
     if strength == 0:
         return model
     diffusion_model = model.get_model_object("diffusion_model")
     family = family_of(diffusion_model)
     if family.name != eraser.family:
         raise ValueError(
-            f"{eraser.source} was trained for {eraser.family}, this model is {family.name}: choose the eraser made for this model"
+            f"{eraser.source} was trained for {FAMILIES[eraser.family].title}, this model is {family.title}: "
+            "choose an eraser that was made for this model, or the model that it was made for"
         )
     check_layers(eraser.network.shape.layers, diffusion_model, family, eraser.source)
     warn_of_another_base(model, eraser)
@@ -58,6 +62,7 @@ def erase(model, eraser: Eraser, strength: float, conditioning=None, concepts: s
         for _, extra in conditioning:
             refuse_boxes(extra, "the connected conditioning")
         fixed = stack_conditions([read_entry(t, d.get("pooled_output"), "the connected conditioning", eraser) for t, d in conditioning])
+        warn_of_another_encoder(fixed, "the connected conditioning", eraser, set())
     clone = model.clone()
     entries = [*entries_of(model), Entry(eraser, strength, fixed, switched_off(eraser, concepts))]
     for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.APPLY_MODEL):
@@ -67,9 +72,9 @@ def erase(model, eraser: Eraser, strength: float, conditioning=None, concepts: s
     return clone
 
 
-def switched_off(eraser: Eraser, concepts: str) -> torch.Tensor:
+def switched_off(eraser: Eraser, concepts: str | None) -> torch.Tensor:
     """Which of the file's concepts are not among the names in `concepts`, (K,) bool; without a name none is off."""
-    wanted = [name.strip().lower() for name in concepts.split(",") if name.strip()]
+    wanted = [name.strip().lower() for name in (concepts or "").split(",") if name.strip()]
     names = [c.name.lower() for c in eraser.concepts]
     for name in wanted:
         if name not in names:
@@ -90,11 +95,12 @@ def read_entry(tokens, pooled, where: str, eraser: Eraser) -> Condition:
     """A conditioning entry's condition on the CPU, its widths checked against the eraser's."""
     condition = read_condition(tokens, pooled, where).to("cpu")
     shape = eraser.network.shape
-    found, expected = (condition.pooled.shape[1], condition.tokens.shape[2]), (shape.pooled_dim, shape.token_dim)
+    found, expected = (condition.tokens.shape[2], condition.pooled.shape[1]), (shape.token_dim, shape.pooled_dim)
     if found != expected:
         raise ValueError(
-            f"{where} is {found} wide (pooled, tokens), {eraser.source} reads {expected}: "
-            "use the text encoder of the model it was trained for"
+            f"{where} comes from another kind of text encoder than {eraser.source} reads: its tokens are {found[0]} wide, expected "
+            f"{expected[0]}, its pooled embedding {found[1]}, expected {expected[1]}. Use the text encoder (CLIP) that belongs to the "
+            f"{FAMILIES[eraser.family].title} model that the eraser was made for"
         )
     return condition
 
@@ -125,11 +131,11 @@ class LabelPrompts:
     """OUTER_SAMPLE wrapper: number the prompts, decide who fires, make the factors, label the rows."""
 
     def __init__(self, entries: list[Entry]):
-        self.entries = entries
+        self.entries, self.warned = entries, set()
 
     def __call__(self, executor, *args, **kwargs):
         guider, family = executor.class_obj, FAMILIES[self.entries[0].eraser.family]
-        prompts, states = [], []  # those that can be erased, with their numbers; token states by number
+        prompts, others, states = [], [], []  # those that can be erased, with their numbers; those that cannot; token states by number
         for role, conds in guider.conds.items():
             conditional = not family.conditional_only or not unconditional(role, type(guider).__name__)
             for i, cond in enumerate(conds):
@@ -138,8 +144,13 @@ class LabelPrompts:
                 states += cond["cross_attn"]
                 if conditional:
                     prompts.append((role, cond, numbers))
+                else:
+                    others.append(cond["cross_attn"])
                 labels = comfy.conds.CONDRegular(numbers[:, None])
                 conds[i] = {**cond, "model_conds": {**cond["model_conds"], KEY: labels}}
+        for entry in self.entries:
+            if entry.fixed is not None:
+                warn_of_the_negative(entry.fixed, [cond["cross_attn"] for _, cond, _ in prompts], others, self.warned)
         watch = Watch(family, states, [(e.eraser.network, e.off) for e in self.entries])
         plan = self.plan(prompts, Plan(guider.model_patcher.load_device, watch))
         guider.model_options.setdefault("transformer_options", {})[KEY] = plan
@@ -155,8 +166,12 @@ class LabelPrompts:
         for entry in sorted(self.entries, key=lambda e: -e.strength):
             network = entry.eraser.network
             if entry.fixed is None:
-                read = lambda role, c: read_entry(c["cross_attn"], c.get("pooled_output"), f"the {role} conditioning", entry.eraser)
-                condition = stack_conditions([read(role, cond) for role, cond, _ in prompts])
+                conditions = []
+                for role, cond, _ in prompts:
+                    where = f"the {role} conditioning"
+                    conditions.append(read_entry(cond["cross_attn"], cond.get("pooled_output"), where, entry.eraser))
+                    warn_of_another_encoder(conditions[-1], where, entry.eraser, self.warned)
+                condition = stack_conditions(conditions)
             else:
                 margins = (network.scores(entry.fixed) - network.switch.threshold).masked_fill(entry.off, -torch.inf)
                 condition = entry.fixed.rows([margins.amax(1).argmax().item()] * len(numbers))

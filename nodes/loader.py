@@ -9,10 +9,11 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
-from ..unhype.checkpoint import KEY, MAX_HEADER, load_eraser
+from ..unhype.checkpoint import KEY, load_eraser
 
 FOLDER = "unhype"
 BUNDLED = Path(__file__).resolve().parents[1] / "demo" / "erasers"
+HEADER = 16 << 20  # bytes of a header that is looked into
 NONE_YET = "no eraser yet: put one into models/unhype, then press R"
 UnHype = io.Custom("UNHYPE")
 log = logging.getLogger("unhype")
@@ -56,7 +57,7 @@ def listed(path: str) -> bool:
 def may_be_eraser(path: str, size: int, changed: int) -> bool:
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        raw = file.read(length) if length <= min(MAX_HEADER, size) else b""
+        raw = file.read(length) if length <= min(HEADER, size) else b""
     try:
         return KEY in json.loads(raw).get("__metadata__", {})
     except (ValueError, TypeError, AttributeError, RecursionError):

@@ -14,9 +14,9 @@ class UnHypeDemoModel(io.ComfyNode):
             node_id="UnHypeDemoModel",
             display_name="UnHype Demo Model",
             category="unhype",
-            description="A small model that draws 25 emoji in three styles. Prompts: "
-            '"a cat, google style, on a blue background" at 64 x 64, '
-            '"a cat and a pizza, twitter style, on a pink background" at 128 x 64.',
+            description="A small model that draws 25 emoji in three styles (google, twitter, fluent); everything else becomes a blob. "
+            '"a cat, google style, on a blue background" at 64 x 64, "a cat and a bus, google style, on a pink background" at 128 x 64. '
+            "The nouns are on its help page.",
             inputs=[
                 io.Combo.Input(
                     "base",

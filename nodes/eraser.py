@@ -15,7 +15,8 @@ class UnHypeEraser(io.ComfyNode):
             display_name="UnHype Eraser",
             category="unhype",
             description="Erases the eraser's concepts from every prompt that means one. "
-            "Other prompts give the picture they gave before, to the bit.",
+            "Other prompts give the picture they gave before, to the bit. Put it behind a merge of models: a merge takes only weights "
+            "from its second model, and the eraser is not in them.",
             inputs=[
                 io.Model.Input("model", tooltip="The model that the eraser was trained for, or a fine-tune of it."),
                 UnHype.Input("unhype", optional=True, tooltip="From Load UnHype Eraser."),
@@ -40,7 +41,12 @@ class UnHypeEraser(io.ComfyNode):
                     tooltip='Which of the file\'s concepts to erase, by name, separated by commas: "cat, dog". Empty: all of them.',
                 ),
             ],
-            outputs=[io.Model.Output(display_name="MODEL", tooltip="The model with the eraser; the one that came in is unchanged.")],
+            outputs=[
+                io.Model.Output(
+                    display_name="MODEL",
+                    tooltip="The model with the eraser; the one that came in is unchanged. Into a sampler, or a merge's first input.",
+                )
+            ],
         )
 
     @classmethod

@@ -10,7 +10,26 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("unhype_demo", "unhype_flux", "unhype_flux_demo", "unhype_sd15", "unhype_sdxl")
-TITLE, SLOT, ROOM = 30, 20, 15  # of a node's head, of an input's row, between two nodes
+TITLE, SLOT, ROOM = 30, 20, 10  # of a node's head, of an input's row, between two nodes
+# Width and height, with the head, that Nodes 2.0 gives a node at least, as its page was measured (front end 1.42).
+LARGE = {
+    "UnHypeDemoModel": (225, 185),
+    "UnHypeLoader": (225, 137),
+    "UnHypeEraser": (225, 218),
+    "CheckpointLoaderSimple": (225, 161),
+    "UNETLoader": (225, 113),
+    "VAELoader": (225, 113),
+    "DualCLIPLoader": (225, 182),
+    "CLIPTextEncode": (225, 146),
+    "FluxGuidance": (225, 110),
+    "ConditioningZeroOut": (225, 78),
+    "EmptyLatentImage": (225, 174),
+    "EmptySD3LatentImage": (225, 174),
+    "KSampler": (225, 347),
+    "VAEDecode": (225, 102),
+    "ImageScaleBy": (225, 145),
+    "MarkdownNote": (225, 251),
+}
 LOADERS = {"CheckpointLoaderSimple": ["checkpoints"], "UNETLoader": ["diffusion_models"], "VAELoader": ["vae"]}
 LOADERS["DualCLIPLoader"] = ["text_encoders"] * 2
 
@@ -23,6 +42,13 @@ def box(node):
     """Left, top, right, bottom of a node with its title."""
     (x, y), (width, height) = node["pos"], node["size"]
     return x, y - TITLE, x + width, y + height
+
+
+def largest(node):
+    """The same in whichever look it is larger in, positions being the same."""
+    x, y, right, bottom = box(node)
+    width, height = LARGE.get(node["type"], (0, 0))
+    return x, y, max(right, x + width), max(bottom, y + height)
 
 
 def overlap(a, b, margin=0):
@@ -73,11 +99,10 @@ def test_files_that_a_template_needs_are_named_with_where_to_get_them(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_node_lies_on_another_and_no_link_behind_one(name):
-    """Nodes 2.0 draws all a fifth larger, and some nodes a little more than that: there is room left for it."""
     saved = graph(name)
     nodes = {node["id"]: node for node in saved["nodes"]}
     for a, b in combinations(nodes.values(), 2):
-        assert not overlap(box(a), box(b), margin=ROOM), (a["title"], b["title"])
+        assert not overlap(largest(a), largest(b), margin=ROOM), (a["title"], b["title"])
     for _, origin, out, target, into, _ in saved["links"]:
         start, end = nodes[origin], nodes[target]
         points = (
@@ -85,19 +110,19 @@ def test_no_node_lies_on_another_and_no_link_behind_one(name):
             (end["pos"][0], end["pos"][1] + SLOT * (into + 0.7)),
         )
         for x, y in curve(*points):
-            hidden = [n["title"] for i, n in nodes.items() if i not in (origin, target) and overlap((x, y, x, y), box(n))]
+            hidden = [n["title"] for i, n in nodes.items() if i not in (origin, target) and overlap((x, y, x, y), largest(n))]
             assert not hidden, (start["title"], end["title"], hidden)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_template_opens_as_a_whole_on_a_screen_of_1700_by_1000(name):
-    """In both looks, beside the page's own bars: 60 pixels on the left, 70 on top without its banner."""
+    """Beside the bars of the page; the first Nodes 2.0 draws all a fifth larger."""
     saved = graph(name)
     scale, (left, top) = saved["extra"]["ds"]["scale"], saved["extra"]["ds"]["offset"]
     boxes = [box(node) for node in saved["nodes"]]
     first = [scale * (min(b[i] for b in boxes) + offset) for i, offset in ((0, left), (1, top))]
     size = [scale * (max(b[i + 2] for b in boxes) - min(b[i] for b in boxes)) for i in range(2)]
-    assert first[0] > 60 and first[1] > 100 and scale >= 0.65
+    assert first[0] > 60 and first[1] > 100 and scale >= 0.6
     assert first[0] + 1.2 * size[0] < 1700 and first[1] + 1.2 * size[1] < 1000
 
 

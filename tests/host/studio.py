@@ -15,6 +15,11 @@ def encode(clip, text):
     return clip.encode_from_tokens_scheduled(clip.tokenize(text))
 
 
+def run(node, *args):
+    """A core node's outputs; some were of the older kind of class before 0.3.76."""
+    return node.execute(*args).result if hasattr(node, "execute") else getattr(node(), node.FUNCTION)(*args)
+
+
 def two_rows(*conditionings):
     """Conditionings of one row each as one of several rows."""
     return [[torch.cat([c[0][0] for c in conditionings]), {"pooled_output": torch.cat([c[0][1]["pooled_output"] for c in conditionings])}]]

@@ -10,7 +10,7 @@ import torch
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 
 
-@pytest.fixture(scope="module", params=["unhype_demo", "unhype_flux_demo"])
+@pytest.fixture(scope="module", params=["unhype_demo", pytest.param("unhype_flux_demo", marks=pytest.mark.since("0.3.72"))])
 def template(request, pack):
     """A template's nodes by title and a function: prompt, width -> what the judge sees without and with the eraser, and both pictures."""
     import comfy.sample

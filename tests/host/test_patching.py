@@ -242,7 +242,7 @@ def test_a_merge_keeps_the_eraser_of_its_first_model_only_and_the_help_says_so(s
     from comfy_extras.nodes_model_merging import ModelMergeSimple
 
     draw = lambda model: s.sample(model, prompts["erased"], prompts["empty"], s.noise(), steps=2)
-    merged = [ModelMergeSimple().merge(*models, 0.5)[0] for models in ((erased_model, demo.model), (demo.model, erased_model))]
+    merged = [s.run(ModelMergeSimple, *models, 0.5)[0] for models in ((erased_model, demo.model), (demo.model, erased_model))]
     plain = draw(demo.model)
     assert (draw(merged[0]) - plain).std() > 0.1 * plain.std() and (draw(merged[1]) - plain).std() < 0.01 * plain.std()
     schema = pack.UnHypeEraser.define_schema()

@@ -55,6 +55,7 @@ def test_a_prompt_of_another_text_encoder_of_the_same_width_warns_once(s, pack, 
             assert "another text encoder" in said()[0]
 
 
+@pytest.mark.since("0.3.72")  # the Flux demo base
 def test_the_flux_eraser_knows_its_own_text_encoder_too(s, pack, demo, flux, said):
     model, clip, eraser = flux
     erased = pack.UnHypeEraser.execute(model, eraser, 1.0).result[0]

@@ -222,7 +222,7 @@ def test_a_forward_of_a_nodes_own_is_read(s, demo, prompts, erased_by, comfy):
     """PerpNeg runs its empty prompt by itself: left alone where it means nothing erased, refused where it does."""
     from comfy_extras.nodes_perpneg import PerpNeg
 
-    model = lambda name: PerpNeg.execute(erased_by(demo.model), prompts[name], 1.0).result[0]
+    model = lambda name: s.run(PerpNeg, erased_by(demo.model), prompts[name], 1.0)[0]
     s.sample(model("empty"), prompts["safe"], prompts["empty"], s.noise(), steps=1)
     with pytest.raises(RuntimeError, match=REFUSED):
         s.sample(model("erased"), prompts["safe"], prompts["empty"], s.noise(), steps=1)

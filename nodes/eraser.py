@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from ..unhype.checkpoint import Eraser
 from .loader import UnHype
 from .patching import erase
 
@@ -14,10 +15,11 @@ class UnHypeEraser(io.ComfyNode):
             display_name="UnHype Eraser",
             category="unhype",
             description="Erases the eraser's concepts from every prompt that means one. "
-            "Other prompts give the picture they gave before, to the bit.",
+            "Other prompts give the picture they gave before, to the bit. Put it behind a merge of models: a merge takes only weights "
+            "from its second model, and the eraser is not in them.",
             inputs=[
                 io.Model.Input("model", tooltip="The model that the eraser was trained for, or a fine-tune of it."),
-                UnHype.Input("unhype", tooltip="From Load UnHype Eraser."),
+                UnHype.Input("unhype", optional=True, tooltip="From Load UnHype Eraser."),
                 io.Float.Input(
                     "strength",
                     default=1.0,
@@ -39,9 +41,18 @@ class UnHypeEraser(io.ComfyNode):
                     tooltip='Which of the file\'s concepts to erase, by name, separated by commas: "cat, dog". Empty: all of them.',
                 ),
             ],
-            outputs=[io.Model.Output(display_name="MODEL", tooltip="The model with the eraser; the one that came in is unchanged.")],
+            outputs=[
+                io.Model.Output(
+                    display_name="MODEL",
+                    tooltip="The model with the eraser; the one that came in is unchanged. Into a sampler, or a merge's first input.",
+                )
+            ],
         )
 
     @classmethod
-    def execute(cls, model, unhype, strength, conditioning=None, concepts="") -> io.NodeOutput:
+    def execute(cls, model, unhype=None, strength=1.0, conditioning=None, concepts="") -> io.NodeOutput:
+        # Optional only for the host: a required input that is missing leaves this branch out, and nobody is told.
+        if not isinstance(unhype, Eraser):
+            found = "nothing is connected" if unhype is None else f"a {type(unhype).__name__} is connected"
+            raise ValueError(f"unhype: {found}, expected an eraser: connect the output of Load UnHype Eraser")
         return io.NodeOutput(erase(model, unhype, strength, conditioning, concepts))

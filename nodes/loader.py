@@ -1,37 +1,86 @@
 """UnHypeLoader: an eraser file by name."""
 
+import json
+import logging
 import os
+from functools import cache
 from pathlib import Path
 
 import folder_paths
 from comfy_api.latest import io
 
-from ..unhype.checkpoint import load_eraser
+from ..unhype.checkpoint import KEY, load_eraser
 
 FOLDER = "unhype"
 BUNDLED = Path(__file__).resolve().parents[1] / "demo" / "erasers"
+HEADER = 16 << 20  # bytes of a header that is looked into
+NONE_YET = "no eraser yet: put one into models/unhype, then press R"
 UnHype = io.Custom("UNHYPE")
+log = logging.getLogger("unhype")
 
 
 def register_folders() -> None:
     """Let ComfyUI find eraser files in models/unhype, extra_model_paths.yaml, output/unhype and the bundled demo."""
     models = os.path.join(folder_paths.models_dir, FOLDER)
-    os.makedirs(models, exist_ok=True)
+    try:
+        os.makedirs(models, exist_ok=True)
+    except OSError as error:
+        why = f"it is a link to {os.readlink(models)}, which is not there" if os.path.islink(models) else error.strerror
+        why = "it is a file" if os.path.isfile(models) else why
+        log.warning("the folder %s cannot be used for erasers: %s. Erasers in the other folders and the demo work", models, why)
     for path in (models, os.path.join(folder_paths.get_output_directory(), FOLDER), str(BUNDLED)):
         folder_paths.add_model_folder_path(FOLDER, path)
     # Added by path alone, a folder of this name would list every file in it.
     folder_paths.folder_names_and_paths[FOLDER][1].add(".safetensors")
 
 
-def find_file(name: str) -> str:
+def erasers() -> list[str]:
+    """The names of all eraser files, below every folder; a folder that is gone has none."""
+    names = set()
+    for folder in folder_paths.get_folder_paths(FOLDER):
+        for place, _, files in os.walk(folder, followlinks=True):
+            paths = [os.path.join(place, file) for file in files if file.lower().endswith(".safetensors")]
+            names |= {os.path.relpath(path, folder) for path in paths if listed(path)}
+    return sorted(names)
+
+
+def listed(path: str) -> bool:
+    """Whether a .safetensors file is an eraser by its header, or damaged so that nobody can tell: choosing it says what is wrong."""
+    try:
+        status = os.stat(path)
+        return may_be_eraser(path, status.st_size, status.st_mtime_ns)
+    except OSError:
+        return False
+
+
+@cache
+def may_be_eraser(path: str, size: int, changed: int) -> bool:
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        raw = file.read(length) if length <= min(HEADER, size) else b""
+    try:
+        return KEY in json.loads(raw).get("__metadata__", {})
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return True
+
+
+def find_file(name) -> str:
     """The path of an eraser file. Raises FileNotFoundError that names every folder searched."""
-    path = folder_paths.get_full_path(FOLDER, name)
+    path = folder_paths.get_full_path(FOLDER, name) if isinstance(name, str) else None
     if path is None:
         searched = ", ".join(folder_paths.get_folder_paths(FOLDER))
-        raise FileNotFoundError(
-            f"UnHype eraser {name!r} was not found; searched {searched}. Put the .safetensors file into one of these and press R"
-        )
+        what = "there is no UnHype eraser yet" if name == NONE_YET else f"UnHype eraser {name!r} was not found"
+        raise FileNotFoundError(f"{what}; searched {searched}. Put the .safetensors file into one of these and press R")
     return path
+
+
+def state_of(name: str) -> str:
+    """The name, time and size of an eraser file, as far as it is there."""
+    try:
+        status = os.stat(find_file(name))
+    except OSError:
+        return name
+    return f"{name}:{status.st_mtime_ns}:{status.st_size}"
 
 
 class UnHypeLoader(io.ComfyNode):
@@ -45,7 +94,7 @@ class UnHypeLoader(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=folder_paths.get_filename_list(FOLDER),
+                    options=erasers() or [NONE_YET],
                     tooltip="A .safetensors file from models/unhype or output/unhype, made by trainer/train.py.",
                 ),
             ],
@@ -53,17 +102,14 @@ class UnHypeLoader(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file):
-        try:
-            find_file(file)
-        except FileNotFoundError as error:
-            return str(error)
+    def validate_inputs(cls, file=None, input_types=None):
+        """Let every name pass, also a linked text: only an error of execute is shown where another branch of the graph can run."""
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, file):
-        status = os.stat(find_file(file))
-        return f"{status.st_mtime_ns}:{status.st_size}"
+    def fingerprint_inputs(cls, file=None):
+        """What is on the disk under the name; a linked one comes as None, and any file may be meant."""
+        return "\n".join(state_of(name) for name in (erasers() if file is None else [str(file)]))
 
     @classmethod
     def execute(cls, file) -> io.NodeOutput:

@@ -7,6 +7,7 @@ labels with the rows; and they are taken out again where the denoiser is called 
 """
 
 import logging
+import math
 from typing import NamedTuple
 
 import comfy.conds
@@ -19,10 +20,11 @@ from ..unhype.condition import Condition, read_condition, stack_conditions
 from ..unhype.hypernetwork import Factors, at_strength
 from ..unhype.layers import FAMILIES, check_layers, family_of
 from .base import warn_of_another_base
+from .prompts import refuse_boxes, unconditional, warn_of_another_encoder, warn_of_the_negative
+from .watch import Watch
 
 KEY = "unhype"
-NOBODY = -1  # the label of rows that are nobody's prompt: negative, empty
-UNCONDITIONAL = ("negative", "empty")  # how the roles of guiders' unconditional inputs are called
+NOBODY = -1  # the pair of a prompt that is not erased: one that does not fire, a negative, an empty one
 log = logging.getLogger("unhype")
 
 
@@ -42,19 +44,25 @@ def erase(model, eraser: Eraser, strength: float, conditioning=None, concepts: s
     Raises ValueError when the eraser does not fit the model, the conditioning cannot be read, or a concept is not in
     the file.
     """
+    if not isinstance(strength, int | float) or not math.isfinite(strength) or strength < 0:
+        raise ValueError(f"strength is {strength!r}, expected a number from 0 up: 0 leaves the model as it is, 1 erases as trained")
     if strength == 0:
         return model
     diffusion_model = model.get_model_object("diffusion_model")
     family = family_of(diffusion_model)
     if family.name != eraser.family:
         raise ValueError(
-            f"{eraser.source} was trained for {eraser.family}, this model is {family.name}: choose the eraser made for this model"
+            f"{eraser.source} was trained for {FAMILIES[eraser.family].title}, this model is {family.title}: "
+            "choose an eraser that was made for this model, or the model that it was made for"
         )
     check_layers(eraser.network.shape.layers, diffusion_model, family, eraser.source)
     warn_of_another_base(model, eraser)
     fixed = None
     if conditioning is not None:
+        for _, extra in conditioning:
+            refuse_boxes(extra, "the connected conditioning")
         fixed = stack_conditions([read_entry(t, d.get("pooled_output"), "the connected conditioning", eraser) for t, d in conditioning])
+        warn_of_another_encoder(fixed, "the connected conditioning", eraser, set())
     clone = model.clone()
     entries = [*entries_of(model), Entry(eraser, strength, fixed, switched_off(eraser, concepts))]
     for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.APPLY_MODEL):
@@ -64,9 +72,9 @@ def erase(model, eraser: Eraser, strength: float, conditioning=None, concepts: s
     return clone
 
 
-def switched_off(eraser: Eraser, concepts: str) -> torch.Tensor:
+def switched_off(eraser: Eraser, concepts: str | None) -> torch.Tensor:
     """Which of the file's concepts are not among the names in `concepts`, (K,) bool; without a name none is off."""
-    wanted = [name.strip().lower() for name in concepts.split(",") if name.strip()]
+    wanted = [name.strip().lower() for name in (concepts or "").split(",") if name.strip()]
     names = [c.name.lower() for c in eraser.concepts]
     for name in wanted:
         if name not in names:
@@ -87,11 +95,12 @@ def read_entry(tokens, pooled, where: str, eraser: Eraser) -> Condition:
     """A conditioning entry's condition on the CPU, its widths checked against the eraser's."""
     condition = read_condition(tokens, pooled, where).to("cpu")
     shape = eraser.network.shape
-    found, expected = (condition.pooled.shape[1], condition.tokens.shape[2]), (shape.pooled_dim, shape.token_dim)
+    found, expected = (condition.tokens.shape[2], condition.pooled.shape[1]), (shape.token_dim, shape.pooled_dim)
     if found != expected:
         raise ValueError(
-            f"{where} is {found} wide (pooled, tokens), {eraser.source} reads {expected}: "
-            "use the text encoder of the model it was trained for"
+            f"{where} comes from another kind of text encoder than {eraser.source} reads: its tokens are {found[0]} wide, expected "
+            f"{expected[0]}, its pooled embedding {found[1]}, expected {expected[1]}. Use the text encoder (CLIP) that belongs to the "
+            f"{FAMILIES[eraser.family].title} model that the eraser was made for"
         )
     return condition
 
@@ -99,8 +108,8 @@ def read_entry(tokens, pooled, where: str, eraser: Eraser) -> Condition:
 class Plan:
     """For one sampling: which prompts carry which adapters."""
 
-    def __init__(self, device):
-        self.device = device
+    def __init__(self, device, watch: Watch):
+        self.device, self.watch = device, watch
         self.terms: list[tuple[tuple, list[Factors], torch.Tensor]] = []  # layers, factors, prompt -> pair or -1
 
     def add(self, layers, factors: list[Factors], pair_of_prompt: torch.Tensor) -> None:
@@ -110,7 +119,7 @@ class Plan:
         """Terms for a forward whose rows belong to the prompts `labels` (N,)."""
         terms = []
         for layers, factors, pair_of_prompt in self.terms:
-            pairs = torch.where(labels >= 0, pair_of_prompt[labels.clamp(min=0)], NOBODY)
+            pairs = pair_of_prompt[labels]
             rows = (pairs >= 0).nonzero().flatten()
             if len(rows):
                 pick = pairs[rows].to(self.device)
@@ -122,45 +131,58 @@ class LabelPrompts:
     """OUTER_SAMPLE wrapper: number the prompts, decide who fires, make the factors, label the rows."""
 
     def __init__(self, entries: list[Entry]):
-        self.entries = entries
+        self.entries, self.warned = entries, set()
 
     def __call__(self, executor, *args, **kwargs):
-        guider = executor.class_obj
-        prompts, count = [], 0
+        guider, family = executor.class_obj, FAMILIES[self.entries[0].eraser.family]
+        prompts, others, states = [], [], []  # those that can be erased, with their numbers; those that cannot; token states by number
         for role, conds in guider.conds.items():
-            conditional = not FAMILIES[self.entries[0].eraser.family].conditional_only or not role.startswith(UNCONDITIONAL)
+            conditional = not family.conditional_only or not unconditional(role, type(guider).__name__)
             for i, cond in enumerate(conds):
-                rows = len(cond["cross_attn"])
-                labels = torch.full((rows, 1), NOBODY)
+                refuse_boxes(cond, f"the {role} conditioning")
+                numbers = torch.arange(len(states), len(states) + len(cond["cross_attn"]))
+                states += cond["cross_attn"]
                 if conditional:
-                    labels = torch.arange(count, count + rows)[:, None]
-                    count += rows
-                    prompts.append((role, cond))
-                conds[i] = {**cond, "model_conds": {**cond["model_conds"], KEY: comfy.conds.CONDRegular(labels)}}
-        guider.model_options.setdefault("transformer_options", {})[KEY] = self.plan(prompts, count, guider.model_patcher.load_device)
-        return executor(*args, **kwargs)
+                    prompts.append((role, cond, numbers))
+                else:
+                    others.append(cond["cross_attn"])
+                labels = comfy.conds.CONDRegular(numbers[:, None])
+                conds[i] = {**cond, "model_conds": {**cond["model_conds"], KEY: labels}}
+        for entry in self.entries:
+            if entry.fixed is not None:
+                warn_of_the_negative(entry.fixed, [cond["cross_attn"] for _, cond, _ in prompts], others, self.warned)
+        watch = Watch(family, states, [(e.eraser.network, e.off) for e in self.entries])
+        plan = self.plan(prompts, Plan(guider.model_patcher.load_device, watch))
+        guider.model_options.setdefault("transformer_options", {})[KEY] = plan
+        result = executor(*args, **kwargs)
+        watch.settle()
+        return result
 
-    def plan(self, prompts, count: int, device) -> Plan:
-        plan, taken, firing = Plan(device), {}, []
+    def plan(self, prompts, plan: Plan) -> Plan:
         if not prompts:
             return plan
+        taken, firing = {}, []
+        numbers = torch.cat([n for _, _, n in prompts])
         for entry in sorted(self.entries, key=lambda e: -e.strength):
             network = entry.eraser.network
             if entry.fixed is None:
-                condition = stack_conditions(
-                    [read_entry(c["cross_attn"], c.get("pooled_output"), f"the {role} conditioning", entry.eraser) for role, c in prompts]
-                )
+                conditions = []
+                for role, cond, _ in prompts:
+                    where = f"the {role} conditioning"
+                    conditions.append(read_entry(cond["cross_attn"], cond.get("pooled_output"), where, entry.eraser))
+                    warn_of_another_encoder(conditions[-1], where, entry.eraser, self.warned)
+                condition = stack_conditions(conditions)
             else:
                 margins = (network.scores(entry.fixed) - network.switch.threshold).masked_fill(entry.off, -torch.inf)
-                condition = entry.fixed.rows([margins.amax(1).argmax().item()] * count)
-            done = taken.setdefault(entry.eraser.digest or id(entry.eraser), torch.zeros(count, len(entry.off), dtype=torch.bool))
+                condition = entry.fixed.rows([margins.amax(1).argmax().item()] * len(numbers))
+            done = taken.setdefault(entry.eraser.digest or id(entry.eraser), torch.zeros(len(numbers), len(entry.off), dtype=torch.bool))
             off = entry.off | done
             fires = network.fires(condition, off)
             done[fires] |= ~entry.off
-            log.info("%s fires on %d of %d prompts", entry.eraser.source, int(fires.sum()), count)
+            log.info("%s fires on %d of %d prompts", entry.eraser.source, int(fires.sum()), len(numbers))
             if fires.any():
-                pairs = torch.full((count,), NOBODY)
-                pairs[fires] = torch.arange(int(fires.sum()))
+                pairs = torch.full((len(plan.watch.prompts),), NOBODY)
+                pairs[numbers[fires]] = torch.arange(int(fires.sum()))
                 firing.append((entry, at_strength(network, condition.rows(fires), entry.strength, off[fires]), pairs))
         # Added up in an order of their own, so that the order of the nodes does not change the rounding.
         for entry, factors, pairs in sorted(firing, key=lambda f: (-f[0].strength, f[0].eraser.digest, f[0].off.tolist())):
@@ -169,13 +191,18 @@ class LabelPrompts:
 
 
 def apply_labelled(executor, x, *args, **kwargs):
-    """APPLY_MODEL wrapper: take the labels out and run the denoiser with its rows' adapters."""
+    """APPLY_MODEL wrapper: take the labels out and run the denoiser with its rows' adapters, watching what it reads."""
     labels = kwargs.pop(KEY, None)
     options = args[4] if len(args) > 4 else kwargs.get("transformer_options", {})
     plan = options.get(KEY)
-    if plan is None or labels is None or not (terms := plan.for_rows(checked(labels, x))):
+    if plan is None:
         return executor(x, *args, **kwargs)
-    with adapter(executor.class_obj.diffusion_model, terms, len(x)):
+    model, terms = executor.class_obj.diffusion_model, []
+    if labels is not None:
+        labels = checked(labels, x)
+        terms, labels = plan.for_rows(labels), labels.tolist()
+    plan.watch.settle()
+    with plan.watch.during(model, labels, options), adapter(model, terms, len(x)):
         return executor(x, *args, **kwargs)
 
 

@@ -41,6 +41,7 @@ class Family:
     cfg: float
     clip_skips: tuple[int, ...]  # text encoder layers that its users choose, 1 the one that a graph has by itself
     text: str  # regular expression over a parameter whose columns are as wide as token states
+    readers: str  # and over the modules that read token states
     vector: str  # parameter whose columns are as wide as the denoiser's vector input; none where there is none
     tokens: int  # states of an ordinary prompt
     retain_batch: int
@@ -63,6 +64,7 @@ unet = partial(
     targets=CROSS_ATTENTION,
     conditional_only=True,
     text=r".*\.attn2\.to_k\.weight",
+    readers=r".*\.attn2\.to_[kv]",
     tokens=77,
     retain_batch=256,
     anchors=False,
@@ -120,6 +122,7 @@ FAMILIES = {
             cfg=1.0,
             clip_skips=(1,),
             text=r"txt_in\.weight",
+            readers=r"(.*\.)?txt_in",
             vector="vector_in.in_layer.weight",
             tokens=256,
             retain_batch=32,

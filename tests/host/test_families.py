@@ -87,5 +87,5 @@ def test_another_size_of_the_family_is_refused(m, pack, name, changes):
 
 def test_an_eraser_of_another_family_is_refused(m, pack):
     flux, sdxl = m.make_model("flux-dev"), m.make_model("sdxl")
-    with pytest.raises(ValueError, match="random.safetensors was trained for flux, this model is sdxl"):
+    with pytest.raises(ValueError, match="random.safetensors was trained for Flux.1, this model is Stable Diffusion XL"):
         pack.UnHypeEraser.execute(sdxl, m.make_eraser("flux-dev", flux), 1.0)

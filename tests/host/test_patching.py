@@ -218,9 +218,9 @@ def test_refusals_name_what_is_wrong(pack, demo, prompts):
     tokens, extra = prompts["erased"][0]
     with pytest.raises(ValueError, match="pooled_output"):
         pack.UnHypeEraser.execute(demo.model, demo.eraser, 1.0, [[tokens, {}]])
-    with pytest.raises(ValueError, match=r"768.*expected|wide"):
+    with pytest.raises(ValueError, match="connected conditioning comes from another kind of text encoder .* 768 wide, expected 128"):
         pack.UnHypeEraser.execute(demo.model, demo.eraser, 1.0, [[torch.zeros(1, 77, 768), {"pooled_output": torch.zeros(1, 768)}]])
-    with pytest.raises(ValueError, match="trained for sdxl, this model is sd1"):
+    with pytest.raises(ValueError, match="trained for Stable Diffusion XL, this model is Stable Diffusion 1.x"):
         pack.UnHypeEraser.execute(demo.model, dataclasses.replace(demo.eraser, family="sdxl"), 1.0)
     some = demo.model.clone()
     cut = torch.nn.Module()
@@ -234,3 +234,18 @@ def test_refusals_name_what_is_wrong(pack, demo, prompts):
 def test_sampling_a_conditioning_without_pooled_is_an_error(s, demo, prompts, erased_model):
     with pytest.raises(ValueError, match="positive conditioning has no pooled_output"):
         s.sample(erased_model, [[prompts["erased"][0][0], {}]], prompts["empty"], s.noise())
+
+
+def test_a_merge_keeps_the_eraser_of_its_first_model_only_and_the_help_says_so(s, pack, demo, prompts, erased_model, comfy):
+    from pathlib import Path
+
+    from comfy_extras.nodes_model_merging import ModelMergeSimple
+
+    draw = lambda model: s.sample(model, prompts["erased"], prompts["empty"], s.noise(), steps=2)
+    merged = [s.run(ModelMergeSimple, *models, 0.5)[0] for models in ((erased_model, demo.model), (demo.model, erased_model))]
+    plain = draw(demo.model)
+    assert (draw(merged[0]) - plain).std() > 0.1 * plain.std() and (draw(merged[1]) - plain).std() < 0.01 * plain.std()
+    schema = pack.UnHypeEraser.define_schema()
+    pages = Path(__file__).resolve().parents[2] / "web" / "docs"
+    for text in (schema.description, schema.outputs[0].tooltip, (pages / "UnHypeEraser.md").read_text()):
+        assert "merge" in text

@@ -1,0 +1,158 @@
+"""Whether the model reads the prompts that the sampler handed over, and no others.
+
+Packs for regional prompts keep prompts in a patch of the MODEL, where the eraser cannot read them. A prompt is told
+by its content: every token state that reaches a layer must be one of the row's own prompt. In most graphs all layers
+are given one tensor, which is compared once in a forward; the answer is fetched at the next one, together with the
+labels, so that the device never waits.
+"""
+
+import logging
+import re
+from contextlib import contextmanager
+
+import torch
+from comfy.patcher_extension import WrappersMP
+
+from ..unhype.condition import Condition
+from ..unhype.layers import Family
+
+NEAR = 0.01  # distance of two token states of length 1 that are one and the same, cast to another type at most
+WAITING = 8  # comparisons that are not fetched yet
+log = logging.getLogger("unhype")
+
+FOREIGN = (
+    "UnHype: a prompt reaches the model that the sampler did not hand over, so the eraser cannot tell what it asks for. A node that keeps "
+    "prompts in the MODEL does this (attention couple, regional prompts of Krita's and other packs, prompt injection): take it out of the "
+    "graph, and put regions on the conditioning instead (Conditioning (Set Mask) or (Set Area), then Conditioning (Combine))"
+)
+HIDDEN = (
+    "UnHype: torch.compile hides from the eraser which prompts a patch of the MODEL lets through (attention couple and regional prompts "
+    "keep some there): take torch.compile or the patch out of the graph"
+)
+
+
+def found_in(read: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    """Which token states (T, D) are which of a prompt's own (S, D) up to sign and size: (T, S) bool; a state of zeros is none."""
+    read, own = (torch.nn.functional.normalize(t.float(), dim=-1) for t in (read, own))
+    # Without a matrix product, which TF32 would make too coarse.
+    apart = [torch.cdist(read, other, compute_mode="donot_use_mm_for_euclid_dist") for other in (own, -own)]
+    return torch.minimum(*apart) < NEAR
+
+
+class Watch:
+    """For one sampling: the token states of its prompts, and a look at what the model's layers read.
+
+    Args:
+        prompts: token states (T, D) by label.
+        erasers: pairs of an eraser's network and its concepts that are off, (K,) bool.
+    """
+
+    def __init__(self, family: Family, prompts: list[torch.Tensor], erasers: list[tuple]):
+        self.family, self.prompts, self.erasers = family, prompts, erasers
+        self.models: dict[int, tuple[list, bool]] = {}  # a diffusion model's modules that read token states, whether it is compiled
+        self.cast: dict[tuple, torch.Tensor] = {}
+        self.waiting: list[tuple] = []  # whether they were equal, on the device; what was read, labels
+        self.seen = self.told = False
+
+    @contextmanager
+    def during(self, diffusion_model, labels: list[int] | None, options: dict):
+        """Around one forward whose rows belong to the prompts `labels`; None where a node calls the model by itself.
+
+        Raises RuntimeError, at the latest in `settle`, where a layer reads another prompt.
+        """
+        latest, handles = None, []
+
+        def look(module, args):
+            nonlocal latest
+            if torch.compiler.is_compiling():  # traced away: a compiled model stays as fast as it was
+                return
+            self.seen = True
+            if args[0] is not latest:
+                self.compare(args[0], labels)
+                latest = args[0]
+
+        if id(diffusion_model) not in self.models:
+            modules = dict(diffusion_model.named_modules())
+            readers = [module for name, module in modules.items() if re.fullmatch(self.family.readers, name)]
+            self.models[id(diffusion_model)] = readers, any(name.endswith("_orig_mod") for name in modules)
+        readers, compiled = self.models[id(diffusion_model)]
+        if compiled or "torch.compile" in options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {}):
+            self.blind(options)
+        try:
+            for module in readers:
+                handles.append(module.register_forward_pre_hook(look))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+        if not self.seen:
+            self.blind(options)
+
+    def compare(self, read: torch.Tensor, labels: list[int] | None) -> None:
+        """Compare token states (N, T, D) with those of their rows' prompts, without waiting for the answer."""
+        if labels is None:
+            if any(self.means_erased(row) for row in read):
+                raise RuntimeError(FOREIGN)
+            return
+        if len(read) != len(labels):
+            raise RuntimeError(FOREIGN)
+        own = [self.own(label, read) for label in labels]
+        length = read.shape[1]
+        if any(length % len(states) for states in own):
+            self.judge(read, labels)
+            return
+        own = torch.stack([states.repeat(length // len(states), 1) for states in own])  # as the host lengthens them in a batch
+        self.waiting.append(((read == own).all(), read, labels))
+        if len(self.waiting) > WAITING:
+            self.settle()
+
+    def own(self, label: int, like: torch.Tensor) -> torch.Tensor:
+        """A prompt's token states on the device and in the type of others."""
+        key = label, like.device, like.dtype
+        if key not in self.cast:
+            self.cast[key] = self.prompts[label].to(like)
+        return self.cast[key]
+
+    def settle(self) -> None:
+        """Fetch the answers of all comparisons so far. Raises RuntimeError for a prompt that is not the row's own."""
+        waiting, self.waiting = self.waiting, []
+        for equal, read, labels in waiting:
+            if not equal:
+                self.judge(read, labels)
+
+    def judge(self, read: torch.Tensor, labels: list[int]) -> None:
+        """Raise RuntimeError unless every row's token states are its own prompt's, but for a few of a picture beside all of these."""
+        for row, label in zip(read, labels):
+            own = self.own(label, read)
+            found = found_in(row, own)
+            foreign = row[~found.any(1) & (row != 0).any(1)]
+            if not len(foreign):
+                continue
+            whole = (found.any(0) | (own == 0).all(1)).all()
+            if not whole or 2 * len(foreign) >= min(len(own), self.family.tokens) or self.means_erased(foreign, own):
+                raise RuntimeError(FOREIGN)
+
+    def means_erased(self, states: torch.Tensor, own: torch.Tensor | None = None) -> bool:
+        """Whether a concept fires on token states (T, D) that does not fire on the row's own prompt."""
+        for network, off in self.erasers:
+            fires = [network.scores(tokens_alone(t, network)) > network.switch.threshold for t in (states, own) if t is not None]
+            if (fires[0] & ~off & ~fires[-1] if own is not None else fires[0] & ~off).any():
+                return True
+        return False
+
+    def blind(self, options: dict) -> None:
+        """What a compiled model reads cannot be seen: refuse it where a patch could hold prompts, else say so once."""
+        if "attn2_patch" in options.get("patches", {}) or options.get("patches_replace", {}).get("attn2"):
+            raise RuntimeError(HIDDEN)
+        if not self.told:
+            log.warning(
+                "torch.compile hides from the eraser what the model reads: prompts that a node keeps in the MODEL "
+                "(attention couple, regional prompts) would be drawn unerased without an error"
+            )
+        self.told = True
+
+
+def tokens_alone(states: torch.Tensor, network) -> Condition:
+    """A condition of token states (T, D) without a pooled embedding, which the switch does not read."""
+    tokens = states[None].float().cpu()
+    return Condition(torch.zeros(1, network.shape.pooled_dim), tokens, tokens.abs().amax(-1) > 0)

@@ -1,6 +1,6 @@
 """The ComfyUI side: which nodes there are."""
 
-from comfy_api.latest import ComfyExtension
+from comfy_api.latest import ComfyExtension, io
 
 from .demo import UnHypeDemoModel
 from .eraser import UnHypeEraser
@@ -10,12 +10,12 @@ from .loader import UnHypeLoader, register_folders
 class UnHypeExtension(ComfyExtension):
     registered = False
 
-    async def on_load(self):
+    async def on_load(self) -> None:
         """Called before the nodes are listed from ComfyUI 0.14.0 on; before that by the list itself."""
         if not self.registered:
             register_folders()
             self.registered = True
 
-    async def get_node_list(self):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
         await self.on_load()
         return [UnHypeLoader, UnHypeEraser, UnHypeDemoModel]

@@ -2,6 +2,7 @@
 
 import logging
 import weakref
+from typing import Any
 
 import torch
 
@@ -11,11 +12,12 @@ from ..unhype.sketch import bits, chosen, difference, in_full
 # Bits of a number as stored (with its scales) -> up to what share of the weights' size they are the same base. Storage in
 # 16 bits moves them by up to 0.2 %, in 8 bits by 2.6 % (e4m3, mxfp8) to 5.4 % (e5m2), in 4 bits by 9.5 % (nvfp4).
 ALIKE = {6: 0.12, 12: 0.07, 64: 0.005}
+Model = Any  # MODEL, a ModelPatcher: ComfyUI's classes have no types
 log = logging.getLogger("unhype")
-compared: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # the host's model -> erasers
+compared: weakref.WeakKeyDictionary[Any, set[str | int]] = weakref.WeakKeyDictionary()  # the host's model -> erasers
 
 
-def warn_of_another_base(model, eraser: Eraser) -> None:
+def warn_of_another_base(model: Model, eraser: Eraser) -> None:
     """Log, once for an eraser and a model, that the model's own weights differ from the eraser's base."""
     done, key = compared.setdefault(model.model, set()), eraser.digest or id(eraser)
     if not eraser.base or key in done:
@@ -36,7 +38,7 @@ def warn_of_another_base(model, eraser: Eraser) -> None:
         )
 
 
-def stored_weight(model, name: str) -> tuple[torch.nn.Module, torch.Tensor | None]:
+def stored_weight(model: Model, name: str) -> tuple[torch.nn.Module, torch.Tensor | None]:
     """A layer, and its weight as it is stored, without the LoRAs that are merged into it at the moment."""
     layer = model.get_model_object("diffusion_model").get_submodule(name)
     backup = model.backup.get(f"diffusion_model.{name}.weight")

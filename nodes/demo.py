@@ -9,7 +9,7 @@ BASES = {"emoji-sd": "base", "emoji-flux": "flux"}  # name -> module in demo/
 
 class UnHypeDemoModel(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="UnHypeDemoModel",
             display_name="UnHype Demo Model",
@@ -32,12 +32,12 @@ class UnHypeDemoModel(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, base=None, input_types=None):
+    def validate_inputs(cls, base: object = None, input_types: object = None) -> bool:
         """Let every name pass, also a linked text: only an error of execute is shown where another branch of the graph can run."""
         return True
 
     @classmethod
-    def execute(cls, base) -> io.NodeOutput:
+    def execute(cls, base: str) -> io.NodeOutput:
         if base not in list(BASES):
             raise ValueError(f"demo base {base!r} is not known, expected one of {', '.join(BASES)}: choose it again")
         return io.NodeOutput(*importlib.import_module(f"..demo.{BASES[base]}", __package__).load())

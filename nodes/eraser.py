@@ -1,15 +1,18 @@
 """UnHypeEraser: MODEL -> MODEL that forgets, prompt by prompt."""
 
+from typing import Any
+
 from comfy_api.latest import io
 
 from ..unhype.checkpoint import Eraser
+from .base import Model
 from .loader import UnHype
 from .patching import erase
 
 
 class UnHypeEraser(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="UnHypeEraser",
             display_name="UnHype Eraser",
@@ -50,7 +53,14 @@ class UnHypeEraser(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, unhype=None, strength=1.0, conditioning=None, concepts="") -> io.NodeOutput:
+    def execute(
+        cls,
+        model: Model,
+        unhype: object = None,
+        strength: float = 1.0,
+        conditioning: list[list[Any]] | None = None,
+        concepts: str = "",
+    ) -> io.NodeOutput:
         # Optional only for the host: a required input that is missing leaves this branch out, and nobody is told.
         if not isinstance(unhype, Eraser):
             found = "nothing is connected" if unhype is None else f"a {type(unhype).__name__} is connected"

@@ -9,7 +9,8 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
-from ..unhype.checkpoint import KEY, load_eraser
+from ..unhype.checkpoint import load_eraser
+from ..unhype.header import KEY
 
 FOLDER = "unhype"
 BUNDLED = Path(__file__).resolve().parents[1] / "demo" / "erasers"
@@ -64,9 +65,9 @@ def may_be_eraser(path: str, size: int, changed: int) -> bool:
         return True
 
 
-def find_file(name) -> str:
+def find_file(name: object) -> str:
     """The path of an eraser file. Raises FileNotFoundError that names every folder searched."""
-    path = folder_paths.get_full_path(FOLDER, name) if isinstance(name, str) else None
+    path: str | None = folder_paths.get_full_path(FOLDER, name) if isinstance(name, str) else None
     if path is None:
         searched = ", ".join(folder_paths.get_folder_paths(FOLDER))
         what = "there is no UnHype eraser yet" if name == NONE_YET else f"UnHype eraser {name!r} was not found"
@@ -85,7 +86,7 @@ def state_of(name: str) -> str:
 
 class UnHypeLoader(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="UnHypeLoader",
             display_name="Load UnHype Eraser",
@@ -102,15 +103,15 @@ class UnHypeLoader(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file=None, input_types=None):
+    def validate_inputs(cls, file: object = None, input_types: object = None) -> bool:
         """Let every name pass, also a linked text: only an error of execute is shown where another branch of the graph can run."""
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, file=None):
+    def fingerprint_inputs(cls, file: object = None) -> str:
         """What is on the disk under the name; a linked one comes as None, and any file may be meant."""
         return "\n".join(state_of(name) for name in (erasers() if file is None else [str(file)]))
 
     @classmethod
-    def execute(cls, file) -> io.NodeOutput:
+    def execute(cls, file: object) -> io.NodeOutput:
         return io.NodeOutput(load_eraser(find_file(file)))

@@ -8,7 +8,7 @@ labels with the rows; and they are taken out again where the denoiser is called 
 
 import logging
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import comfy.conds
 import torch
@@ -18,13 +18,14 @@ from ..unhype.adapter import Term, adapter
 from ..unhype.checkpoint import Eraser
 from ..unhype.condition import Condition, read_condition, stack_conditions
 from ..unhype.hypernetwork import Factors, at_strength
-from ..unhype.layers import FAMILIES, check_layers, family_of
-from .base import warn_of_another_base
+from ..unhype.layers import FAMILIES, Layer, check_layers, family_of
+from .base import Model, warn_of_another_base
 from .prompts import refuse_boxes, unconditional, warn_of_another_encoder, warn_of_the_negative
 from .watch import Watch
 
 KEY = "unhype"
 NOBODY = -1  # the pair of a prompt that is not erased: one that does not fire, a negative, an empty one
+Prompt = tuple[str, dict[str, Any], torch.Tensor]  # role, conditioning, the numbers of its rows
 log = logging.getLogger("unhype")
 
 
@@ -37,7 +38,7 @@ class Entry(NamedTuple):
     off: torch.Tensor  # (K,) bool: concepts of the file that are switched off
 
 
-def erase(model, eraser: Eraser, strength: float, conditioning=None, concepts: str = ""):
+def erase(model: Model, eraser: Eraser, strength: float, conditioning: list[list[Any]] | None = None, concepts: str = "") -> Model:
     """A clone of MODEL with the eraser; at strength 0 the MODEL itself.
 
     Several erasers add up. Of one file each concept counts once per prompt, at the highest strength at which it fires.
@@ -85,13 +86,13 @@ def switched_off(eraser: Eraser, concepts: str | None) -> torch.Tensor:
     return torch.tensor([bool(wanted) and name not in wanted for name in names])
 
 
-def entries_of(model) -> list[Entry]:
+def entries_of(model: Model) -> list[Entry]:
     """The erasers already on a MODEL."""
     wrappers = model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY)
     return wrappers[0].entries if wrappers else []
 
 
-def read_entry(tokens, pooled, where: str, eraser: Eraser) -> Condition:
+def read_entry(tokens: torch.Tensor, pooled: torch.Tensor | None, where: str, eraser: Eraser) -> Condition:
     """A conditioning entry's condition on the CPU, its widths checked against the eraser's."""
     condition = read_condition(tokens, pooled, where).to("cpu")
     shape = eraser.network.shape
@@ -108,11 +109,11 @@ def read_entry(tokens, pooled, where: str, eraser: Eraser) -> Condition:
 class Plan:
     """For one sampling: which prompts carry which adapters."""
 
-    def __init__(self, device, watch: Watch):
+    def __init__(self, device: torch.device, watch: Watch):
         self.device, self.watch = device, watch
-        self.terms: list[tuple[tuple, list[Factors], torch.Tensor]] = []  # layers, factors, prompt -> pair or -1
+        self.terms: list[tuple[tuple[Layer, ...], list[Factors], torch.Tensor]] = []  # layers, factors, prompt -> pair or -1
 
-    def add(self, layers, factors: list[Factors], pair_of_prompt: torch.Tensor) -> None:
+    def add(self, layers: tuple[Layer, ...], factors: list[Factors], pair_of_prompt: torch.Tensor) -> None:
         self.terms.append((layers, [Factors(*(t.to(self.device) for t in f)) for f in factors], pair_of_prompt))
 
     def for_rows(self, labels: torch.Tensor) -> list[Term]:
@@ -131,11 +132,14 @@ class LabelPrompts:
     """OUTER_SAMPLE wrapper: number the prompts, decide who fires, make the factors, label the rows."""
 
     def __init__(self, entries: list[Entry]):
-        self.entries, self.warned = entries, set()
+        self.entries = entries
+        self.warned: set[str] = set()
 
-    def __call__(self, executor, *args, **kwargs):
+    def __call__(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
         guider, family = executor.class_obj, FAMILIES[self.entries[0].eraser.family]
-        prompts, others, states = [], [], []  # those that can be erased, with their numbers; those that cannot; token states by number
+        prompts: list[Prompt] = []  # those that can be erased
+        others: list[torch.Tensor] = []  # those that cannot
+        states: list[torch.Tensor] = []  # token states by number
         for role, conds in guider.conds.items():
             conditional = not family.conditional_only or not unconditional(role, type(guider).__name__)
             for i, cond in enumerate(conds):
@@ -158,10 +162,11 @@ class LabelPrompts:
         watch.settle()
         return result
 
-    def plan(self, prompts, plan: Plan) -> Plan:
+    def plan(self, prompts: list[Prompt], plan: Plan) -> Plan:
         if not prompts:
             return plan
-        taken, firing = {}, []
+        taken: dict[str | int, torch.Tensor] = {}
+        firing: list[tuple[Entry, list[Factors], torch.Tensor]] = []
         numbers = torch.cat([n for _, _, n in prompts])
         for entry in sorted(self.entries, key=lambda e: -e.strength):
             network = entry.eraser.network
@@ -190,7 +195,7 @@ class LabelPrompts:
         return plan
 
 
-def apply_labelled(executor, x, *args, **kwargs):
+def apply_labelled(executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
     """APPLY_MODEL wrapper: take the labels out and run the denoiser with its rows' adapters, watching what it reads."""
     labels = kwargs.pop(KEY, None)
     options = args[4] if len(args) > 4 else kwargs.get("transformer_options", {})
@@ -206,7 +211,7 @@ def apply_labelled(executor, x, *args, **kwargs):
         return executor(x, *args, **kwargs)
 
 
-def checked(labels, x) -> torch.Tensor:
+def checked(labels: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     if len(labels) != len(x):
         raise RuntimeError(
             f"UnHype: the sampler calls the model with {len(x)} rows for {len(labels)} labelled ones; "

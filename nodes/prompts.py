@@ -2,6 +2,7 @@
 
 import logging
 import re
+from typing import Any
 
 import torch
 
@@ -34,7 +35,7 @@ def unconditional(role: str, guider: str) -> bool:
     return False
 
 
-def refuse_boxes(conditioning: dict, where: str) -> None:
+def refuse_boxes(conditioning: dict[str, Any], where: str) -> None:
     """Raise ValueError where a conditioning carries GLIGEN's boxes: their texts go to the model past everything that is read."""
     if conditioning.get("gligen") is not None:
         raise ValueError(
@@ -69,7 +70,10 @@ def warn_of_the_negative(fixed: Condition, positive: list[torch.Tensor], negativ
     Args:
         positive, negative: token states (N, T, D) of the sampler's conditionings.
     """
-    wired = lambda some: any(torch.equal(own[: len(t)], t.to(own)) for own in fixed.tokens for rows in some for t in rows)
+
+    def wired(some: list[torch.Tensor]) -> bool:
+        return any(torch.equal(own[: len(t)], t.to(own)) for own in fixed.tokens for rows in some for t in rows)
+
     if "negative" not in done and wired(negative) and not wired(positive):
         done.add("negative")
         log.warning(

@@ -8,12 +8,16 @@ labels, so that the device never waits.
 
 import logging
 import re
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from comfy.patcher_extension import WrappersMP
+from torch import nn
 
 from ..unhype.condition import Condition
+from ..unhype.hypernetwork import Hypernetwork
 from ..unhype.layers import Family
 
 NEAR = 0.01  # distance of two token states of length 1 that are one and the same, cast to another type at most
@@ -47,22 +51,25 @@ class Watch:
         erasers: pairs of an eraser's network and its concepts that are off, (K,) bool.
     """
 
-    def __init__(self, family: Family, prompts: list[torch.Tensor], erasers: list[tuple]):
+    def __init__(self, family: Family, prompts: list[torch.Tensor], erasers: list[tuple[Hypernetwork, torch.Tensor]]):
         self.family, self.prompts, self.erasers = family, prompts, erasers
-        self.models: dict[int, tuple[list, bool]] = {}  # a diffusion model's modules that read token states, whether it is compiled
-        self.cast: dict[tuple, torch.Tensor] = {}
-        self.waiting: list[tuple] = []  # whether they were equal, on the device; what was read, labels
+        # A diffusion model's modules that read token states, whether it is compiled.
+        self.models: dict[int, tuple[list[nn.Module], bool]] = {}
+        self.cast: dict[tuple[int, torch.device, torch.dtype], torch.Tensor] = {}
+        # Whether they were equal, on the device; what was read, labels.
+        self.waiting: list[tuple[torch.Tensor, torch.Tensor, list[int]]] = []
         self.seen = self.told = False
 
     @contextmanager
-    def during(self, diffusion_model, labels: list[int] | None, options: dict):
+    def during(self, diffusion_model: nn.Module, labels: list[int] | None, options: dict[str, Any]) -> Iterator[None]:
         """Around one forward whose rows belong to the prompts `labels`; None where a node calls the model by itself.
 
         Raises RuntimeError, at the latest in `settle`, where a layer reads another prompt.
         """
-        latest, handles = None, []
+        latest: torch.Tensor | None = None
+        handles = []
 
-        def look(module, args):
+        def look(module: nn.Module, args: tuple[Any, ...]) -> None:
             nonlocal latest
             if torch.compiler.is_compiling():  # traced away: a compiled model stays as fast as it was
                 return
@@ -101,8 +108,8 @@ class Watch:
         if any(length % len(states) for states in own):
             self.judge(read, labels)
             return
-        own = torch.stack([states.repeat(length // len(states), 1) for states in own])  # as the host lengthens them in a batch
-        self.waiting.append(((read == own).all(), read, labels))
+        expected = torch.stack([states.repeat(length // len(states), 1) for states in own])  # as the host lengthens them in a batch
+        self.waiting.append(((read == expected).all(), read, labels))
         if len(self.waiting) > WAITING:
             self.settle()
 
@@ -140,7 +147,7 @@ class Watch:
                 return True
         return False
 
-    def blind(self, options: dict) -> None:
+    def blind(self, options: dict[str, Any]) -> None:
         """What a compiled model reads cannot be seen: refuse it where a patch could hold prompts, else say so once."""
         if "attn2_patch" in options.get("patches", {}) or options.get("patches_replace", {}).get("attn2"):
             raise RuntimeError(HIDDEN)
@@ -152,7 +159,7 @@ class Watch:
         self.told = True
 
 
-def tokens_alone(states: torch.Tensor, network) -> Condition:
+def tokens_alone(states: torch.Tensor, network: Hypernetwork) -> Condition:
     """A condition of token states (T, D) without a pooled embedding, which the switch does not read."""
     tokens = states[None].float().cpu()
     return Condition(torch.zeros(1, network.shape.pooled_dim), tokens, tokens.abs().amax(-1) > 0)

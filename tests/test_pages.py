@@ -117,3 +117,11 @@ def test_the_readme_is_for_a_newcomer():
         assert part in first
     readme = "\n".join(lines)
     assert all(f"docs/{page}.md" in readme for page in ("method", "evidence", "training", "compatibility", "troubleshooting"))
+
+
+def test_every_test_that_a_page_names_is_there():
+    sources = [p.read_text(encoding="utf-8") for p in (ROOT / "tests").rglob("test_*.py")]
+    files = {p.stem for p in (ROOT / "tests").rglob("test_*.py")}
+    for page in pages.pages():
+        for name in re.findall(r"`(?:tests/(?:host/)?)?(test_\w+?)(?:\.py|_?\.\.\.)?`", page.read_text(encoding="utf-8")):
+            assert name in files or any(f"def {name}" in source for source in sources), (page.name, name)

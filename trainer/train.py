@@ -211,7 +211,8 @@ def train(
     names = [Concept(e.name, e.mapping) for e in config.erased()]
     weight_of = lambda name: in_full(layer := backbone.diffusion_model.get_submodule(name), layer.weight)
     base = {"name": Path(config.base).name, "sketch": sketch(network.shape.layers, weight_of)}
-    eraser = Eraser(network, family, names, asdict(config), base=base, source=out.name)
+    said = asdict(config) | {"out": out.name}  # not the folders of who trained it
+    eraser = Eraser(network, family, names, said, base=base, source=out.name)
     for concept, calibration in zip(names, fit_switch(config, network, data)):
         concept.calibration = calibration
         progress(

@@ -166,3 +166,13 @@ def test_the_files_that_were_read_are_inputs(tmp_path):
         ["--base", "demo", "--erase", "cat", "--out", "o/x", "--retain-prompts", str(tmp_path / "keep.txt")], ""
     )
     assert arguments.inputs == [tmp_path / "keep.txt"] and config.out == "o/x.safetensors"
+
+
+@pytest.mark.parametrize("entry", ["cat - forest", "cat – forest", "cat | forest", "cat = forest", "cat, kitty — forest"])
+def test_what_is_almost_an_arrow_is_no_concept(entry):
+    assert "an arrow stands between the two" in fault(entry)
+
+
+@pytest.mark.parametrize("entry", ["Spider-Man", "Jean-Luc Picard -> man", "Star Wars: A New Hope", "e-mail"])
+def test_a_hyphen_inside_a_name_is_none(entry):
+    assert fault(entry) == ""

@@ -8,6 +8,7 @@ INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b\u200e\u200f\u2060\u00ad"))
 TYPED = re.compile(r"[-=~\u2010-\u2015\u2212]+\s*>+|>+")
 BACKWARD = re.compile(r"<+\s*[-=~\u2010-\u2015\u2212]+")
 DANGLING = re.compile(r"(->|[-=~>\u2010-\u2015\u2212])$")
+ALMOST = re.compile(r"\s[-~\u2010-\u2015\u2212]\s|[|=]")  # typed where an arrow was meant
 QUOTES = {'"': '"', "'": "'", "“": "”", "„": "“”", "‘": "’", "‚": "‘’", "«": "»", "»": "«", "‹": "›", "`": "`", "「": "」"}
 LIKE = 'a target and a mapping concept, like "cat -> forest", or "cat, kitty -> forest"'
 SHELL = (
@@ -54,6 +55,8 @@ def fault(entry: str) -> str:
         return LIKE + SHELL
     if "<-" in text:
         return LIKE + ": what is erased stands first, and the arrow points to what is drawn instead"
+    if mapping is None and ALMOST.search(text):
+        return LIKE + ": an arrow stands between the two"
     if not all(w.strip("".join(QUOTES)) for w in words) or mapping == "" or mapping and ("->" in mapping or mapping.strip(",") != mapping):
         return LIKE
     return ""

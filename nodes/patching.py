@@ -155,7 +155,7 @@ class LabelPrompts:
         for entry in self.entries:
             if entry.fixed is not None:
                 warn_of_the_negative(entry.fixed, [cond["cross_attn"] for _, cond, _ in prompts], others, self.warned)
-        watch = Watch(family, states, [(e.eraser.network, e.off) for e in self.entries])
+        watch = Watch(family, states, [(e.eraser.network, e.off) for e in self.entries], self.warned)
         plan = self.plan(prompts, Plan(guider.model_patcher.load_device, watch))
         guider.model_options.setdefault("transformer_options", {})[KEY] = plan
         result = executor(*args, **kwargs)

@@ -49,16 +49,23 @@ class Watch:
     Args:
         prompts: token states (T, D) by label.
         erasers: pairs of an eraser's network and its concepts that are off, (K,) bool.
+        warned: what was said before, so that it is said once.
     """
 
-    def __init__(self, family: Family, prompts: list[torch.Tensor], erasers: list[tuple[Hypernetwork, torch.Tensor]]):
-        self.family, self.prompts, self.erasers = family, prompts, erasers
+    def __init__(
+        self,
+        family: Family,
+        prompts: list[torch.Tensor],
+        erasers: list[tuple[Hypernetwork, torch.Tensor]],
+        warned: set[str],
+    ):
+        self.family, self.prompts, self.erasers, self.warned = family, prompts, erasers, warned
         # A diffusion model's modules that read token states, whether it is compiled.
         self.models: dict[int, tuple[list[nn.Module], bool]] = {}
         self.cast: dict[tuple[int, torch.device, torch.dtype], torch.Tensor] = {}
         # Whether they were equal, on the device; what was read, labels.
         self.waiting: list[tuple[torch.Tensor, torch.Tensor, list[int]]] = []
-        self.seen = self.told = False
+        self.seen = False
 
     @contextmanager
     def during(self, diffusion_model: nn.Module, labels: list[int] | None, options: dict[str, Any]) -> Iterator[None]:
@@ -142,8 +149,10 @@ class Watch:
     def means_erased(self, states: torch.Tensor, own: torch.Tensor | None = None) -> bool:
         """Whether a concept fires on token states (T, D) that does not fire on the row's own prompt."""
         for network, off in self.erasers:
-            fires = [network.scores(tokens_alone(t, network)) > network.switch.threshold for t in (states, own) if t is not None]
-            if (fires[0] & ~off & ~fires[-1] if own is not None else fires[0] & ~off).any():
+            fires = firing(states, network)
+            if own is not None:
+                fires &= ~firing(own, network)
+            if (fires & ~off).any():
                 return True
         return False
 
@@ -151,15 +160,16 @@ class Watch:
         """What a compiled model reads cannot be seen: refuse it where a patch could hold prompts, else say so once."""
         if "attn2_patch" in options.get("patches", {}) or options.get("patches_replace", {}).get("attn2"):
             raise RuntimeError(HIDDEN)
-        if not self.told:
+        if "torch.compile" not in self.warned:
             log.warning(
                 "torch.compile hides from the eraser what the model reads: prompts that a node keeps in the MODEL "
                 "(attention couple, regional prompts) would be drawn unerased without an error"
             )
-        self.told = True
+        self.warned.add("torch.compile")
 
 
-def tokens_alone(states: torch.Tensor, network: Hypernetwork) -> Condition:
-    """A condition of token states (T, D) without a pooled embedding, which the switch does not read."""
+def firing(states: torch.Tensor, network: Hypernetwork) -> torch.Tensor:
+    """Which concepts fire on token states (T, D), (1, K) bool; the switch does not read the pooled embedding."""
     tokens = states[None].float().cpu()
-    return Condition(torch.zeros(1, network.shape.pooled_dim), tokens, tokens.abs().amax(-1) > 0)
+    condition = Condition(torch.zeros(1, network.shape.pooled_dim), tokens, tokens.abs().amax(-1) > 0)
+    return network.scores(condition) > network.switch.threshold

@@ -160,6 +160,6 @@ def test_the_order_of_inputs_is_a_promise(pack):
     order = ["model", "unhype", "strength", "conditioning", "concepts"]
     schema = pack.UnHypeEraser.define_schema()
     assert [i.id for i in schema.inputs] == order
-    assert [i.id for i in schema.inputs if i.optional] == ["conditioning", "concepts"]
+    assert [i.id for i in schema.inputs if i.optional] == ["unhype", "conditioning", "concepts"]
     parameters = inspect.signature(pack.UnHypeEraser.execute).parameters
     assert list(parameters) == order and parameters["concepts"].default == "" and parameters["conditioning"].default is None

@@ -258,11 +258,11 @@ def train(
             previews.write_preview(backbone, network, config, shown, done)
         own = eraser.metrics
         progress(f"saved {out} ({out.stat().st_size / 1e6:.1f} MB) after {own['train_seconds']} s, at most {own['train_peak_mb']} MB")
-        progress(where_to_find(out))
         if held_out:
             own["verdict"] = judge(config, backbone, network, held_out, progress)
             log.write(verdict=own["verdict"])
             save_eraser(eraser, out)
+    progress(where_to_find(out))
     return eraser
 
 

@@ -24,7 +24,8 @@ class Behind(nn.Module):
 
     def __init__(self, adapter: nn.Module, network: nn.Module):
         super().__init__()
-        self.adapter, self.network, self.shape, self.switch = adapter, network, network.shape, network.switch
+        self.adapter, self.network, self.shape = adapter, network, network.shape
+        self.standardise, self.switch = network.standardise, network.switch
 
     def forward(self, condition, s, *arguments):
         return self.adapter(condition, s, *arguments)

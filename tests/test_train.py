@@ -81,8 +81,9 @@ def whole(comfy, tmp_path_factory):
 
 def test_a_training_that_erases_nothing_ends_with_its_own_exit_code(whole):
     """Its file is kept, and log, file and last lines say what it misses and what to do."""
-    *_, said, last = (whole / "said.txt").read_text(encoding="utf-8").splitlines()
-    assert last == "verdict: FAILED, 1 bars missed: do not rely on this eraser"
+    *_, said, last, where = (whole / "said.txt").read_text(encoding="utf-8").splitlines()
+    assert last == "verdict: FAILED, 1 bar missed: do not rely on this eraser"
+    assert "move eraser.safetensors to" in where
     assert said.startswith("  FAILED 'cat':") and "at least 50% is expected. Train longer (iterations)" in said
     verdict = load_eraser(whole / "eraser.safetensors").metrics["verdict"]
     assert not verdict["passed"] and verdict["concepts"]["cat"]["erased"] < 0.5 and verdict["left_alone"] == 1

@@ -171,7 +171,11 @@ def judge(config: Config, backbone: Backbone, network, held: HeldOut, progress) 
     )
     for line in failed:
         progress(f"  FAILED {line}")
-    progress("verdict: passed" if not failed else f"verdict: FAILED, {len(failed)} bars missed: do not rely on this eraser")
+    progress(
+        "verdict: passed"
+        if not failed
+        else f"verdict: FAILED, {len(failed)} bar{'s' * (len(failed) > 1)} missed: do not rely on this eraser"
+    )
     figures = ("erased", "misses", "false_alarms", "prompts")
     return {
         "passed": not failed,

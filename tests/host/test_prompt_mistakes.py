@@ -39,6 +39,7 @@ def as_random(clip):
     return clip
 
 
+@pytest.mark.since("0.3.72")
 def test_a_prompt_of_another_text_encoder_of_the_same_width_warns_once(s, pack, demo, flux, erased_model, said):
     from unhype_pack.demo.base import new_clip
 

@@ -63,7 +63,7 @@ def test_an_eraser_that_changes_nothing_fails(judged):
     verdict, said = judged(untrained)
     assert not verdict["passed"] and verdict["concepts"]["cat"]["erased"] == pytest.approx(0, abs=0.01)
     assert "FAILED 'cat': 0% of the wanted change is reached, at least 50% is expected. Train longer" in said[-2]
-    assert said[-1].startswith("verdict: FAILED, 1 bars missed")
+    assert said[-1].startswith("verdict: FAILED, 1 bar missed")
     assert judged(untrained, least_erased=0.0)[0]["passed"]
 
 

@@ -171,11 +171,8 @@ def judge(config: Config, backbone: Backbone, network, held: HeldOut, progress) 
     )
     for line in failed:
         progress(f"  FAILED {line}")
-    progress(
-        "verdict: passed"
-        if not failed
-        else f"verdict: FAILED, {len(failed)} bar{'s' * (len(failed) > 1)} missed: do not rely on this eraser"
-    )
+    missed = f"{len(failed)} bar{'s' * (len(failed) > 1)} missed"
+    progress(f"verdict: FAILED, {missed}: do not rely on this eraser" if failed else "verdict: passed")
     figures = ("erased", "misses", "false_alarms", "prompts")
     return {
         "passed": not failed,

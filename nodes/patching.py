@@ -19,6 +19,7 @@ from ..unhype.checkpoint import Eraser
 from ..unhype.condition import Condition, read_condition, stack_conditions
 from ..unhype.hypernetwork import Factors, at_strength
 from ..unhype.layers import FAMILIES, Layer, check_layers, family_of
+from ..unhype.text import shown
 from .base import Model, warn_of_another_base
 from .prompts import refuse_boxes, unconditional, warn_of_another_encoder, warn_of_the_negative
 from .watch import Watch
@@ -77,10 +78,11 @@ def switched_off(eraser: Eraser, concepts: str | None) -> torch.Tensor:
     """Which of the file's concepts are not among the names in `concepts`, (K,) bool; without a name none is off."""
     wanted = [name.strip().lower() for name in (concepts or "").split(",") if name.strip()]
     names = [c.name.lower() for c in eraser.concepts]
+    every = shown(", ".join(c.name for c in eraser.concepts), 400)
     for name in wanted:
         if name not in names:
             raise ValueError(
-                f"concepts: {name!r} is not in {eraser.source}, which erases {', '.join(c.name for c in eraser.concepts)}; "
+                f"concepts: {shown(name)!r} is not in {eraser.source}, which erases {every}; "
                 "write some of these, separated by commas, or nothing for all of them"
             )
     return torch.tensor([bool(wanted) and name not in wanted for name in names])

@@ -8,6 +8,7 @@ import torch
 from unhype.checkpoint import Eraser, load_eraser
 from unhype.fold import unfold
 from unhype.hypernetwork import Hypernetwork, Shape
+from unhype.text import shown
 
 from .prompts.concepts import parse_erase
 
@@ -30,7 +31,7 @@ def inherited(values: dict) -> dict:
     names = [c.name for c in eraser.concepts]
     for name in removed:
         if name not in names:
-            raise ValueError(f"remove: {name!r} is no concept of {path}, which erases {', '.join(names)}")
+            raise ValueError(f"remove: {name!r} is no concept of {path}, which erases {shown(', '.join(names), 400)}")
     kept = [entry for entry in former["erase"] if parse_erase(entry).name not in removed]
     new = [entry for entry in values.get("erase") or [] if parse_erase(entry) not in map(parse_erase, kept)]
     freed = [w for entry in former["erase"] if entry not in kept for w in parse_erase(entry).words]

@@ -142,7 +142,9 @@ def test_killed_without_warning_is_resumable(whole, tmp_path):
     out = tmp_path / "eraser.safetensors"
     process = subprocess.Popen(command(out, "--preview-every", "0"), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(process, lock_path(out))
+    process.send_signal(signal.SIGSTOP)  # it is still at work, however long the second one takes
     second = run(tmp_path, out, "--preview-every", "0")
+    process.send_signal(signal.SIGCONT)
     wait_for(process, state_path(out))
     process.kill()
     process.wait()

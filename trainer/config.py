@@ -2,13 +2,13 @@
 
 import argparse
 import math
-import sys
 from dataclasses import fields
 from pathlib import Path
 
 from .extend import inherited
 from .prompts.concepts import parse_erase
 from .prompts.lists import files_in, read_lists
+from .run.progress import say
 from .settings.checks import check
 from .settings.fields import DEFAULT, Config, ConfigError, refuse
 from .settings.paths import expanded, found_eraser, with_paths_expanded
@@ -46,12 +46,8 @@ def of_right_kinds(values: dict, source: str) -> dict:
     return result
 
 
-def said(text: str) -> None:
-    print(text, file=sys.stderr)
-
-
-def from_mapping(values: dict, source: str, say=said) -> Config:
-    """A checked Config; `say` is told where something given was left out."""
+def from_mapping(values: dict, source: str) -> Config:
+    """A checked Config; a line says where something given was left out."""
     values = read_lists(with_paths_expanded(of_right_kinds(values, source), source), source)
     config = Config(**values)
     targets = {target.lower() for e in config.erase for target in parse_erase(e).words}
@@ -61,7 +57,7 @@ def from_mapping(values: dict, source: str, say=said) -> Config:
         config.retain = [name for name in config.retain if not erased & set(name.split())]
     elif dropped := [name for name in config.retain if name.strip().lower() in targets]:
         config.retain = [name for name in config.retain if name not in dropped]
-        say(f"{source}: {', '.join(map(repr, dropped))} is erased, and taken out of retain")
+        say(f"{source}: {', '.join(map(repr, dropped))} is erased, and taken out of retain", error=True)
     return check(config, source)
 
 
@@ -89,7 +85,7 @@ def parse_arguments(argv: list[str], description: str) -> tuple[Config, argparse
 
 
 def new_parser(description: str) -> argparse.ArgumentParser:
-    """An option for every setting but the mappings, which are in YAML only, in the groups that settings.py has."""
+    """An option for every setting but the mappings, which are in YAML only, in the groups that settings/fields.py has."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", help="YAML file of settings, which options override")
     parser.add_argument("--comfyui", help="folder of the ComfyUI install (default: COMFYUI_PATH, or the one this pack lies in)")

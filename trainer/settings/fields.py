@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from unhype.description import LIMITS, MAX_BOTTLENECK
 from unhype.hypernetwork import Shape
 from unhype.layers import Family, Layer
+from unhype.text import shown
 
 from ..prompts.concepts import Erase, parse_erase
 from ..prompts.templates import TEMPLATES
@@ -122,5 +123,4 @@ DEFAULT = Config()
 
 
 def refuse(source: str, name: str, found, expected: str):
-    shown = repr(found)
-    raise ConfigError(f"{source}: {name} is {shown if len(shown) <= 200 else shown[:197] + '...'}, expected {expected}")
+    raise ConfigError(f"{source}: {name} is {shown(repr(found), 200)}, expected {expected}")

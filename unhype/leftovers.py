@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 DAY = 86_400.0  # seconds after which nobody is still writing
+TEMPORARY = re.compile(r"\.(.+)\.(\d+)\.tmp")  # the name of a file that is being written: its own, the process
 
 
 def temporary_name(path: Path) -> Path:
@@ -20,7 +21,7 @@ def remove_leftovers(path: Path) -> None:
     """Delete temporary files beside `path` whose writer is no more: those of .safetensors files, and of `path` itself."""
     with suppress(OSError):
         for name in os.listdir(path.parent):
-            found = re.fullmatch(r"\.(.+)\.(\d+)\.tmp", name)
+            found = TEMPORARY.fullmatch(name)
             if found and (found[1] == path.name or found[1].endswith(".safetensors")):
                 file = path.with_name(name)
                 if not is_running(int(found[2])) or time.time() - file.stat().st_mtime > DAY:

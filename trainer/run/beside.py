@@ -3,8 +3,9 @@
 Only the eraser ends in .safetensors, so that ComfyUI's lists show nothing else.
 """
 
-import re
 from pathlib import Path
+
+from unhype.leftovers import TEMPORARY
 
 
 def state_path(out: str | Path) -> Path:
@@ -44,7 +45,7 @@ def remove_leftovers(out: str | Path) -> None:
     """Delete what killed runs into `out` had half written. Only for who holds its lock: nobody else is writing there."""
     written = {Path(out).name, *(name(out).name for name in (state_path, coming_state_path, cache_path, log_path))}
     for path in Path(out).parent.glob(".*.tmp"):
-        found = re.fullmatch(r"\.(.+)\.\d+\.tmp", path.name)
+        found = TEMPORARY.fullmatch(path.name)
         if found and found[1] in written:
             path.unlink(missing_ok=True)
     coming_state_path(out).unlink(missing_ok=True)

@@ -50,6 +50,7 @@ class UnHypeEraser(io.ComfyNode):
                     tooltip="The model with the eraser; the one that came in is unchanged. Into a sampler, or a merge's first input.",
                 )
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -65,4 +66,5 @@ class UnHypeEraser(io.ComfyNode):
         if not isinstance(unhype, Eraser):
             found = "nothing is connected" if unhype is None else f"a {type(unhype).__name__} is connected"
             raise ValueError(f"unhype: {found}, expected an eraser: connect the output of Load UnHype Eraser")
-        return io.NodeOutput(erase(model, unhype, strength, conditioning, concepts))
+        node = cls.hidden.unique_id if cls.hidden else None
+        return io.NodeOutput(erase(model, unhype, strength, conditioning, concepts, node))

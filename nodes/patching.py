@@ -22,6 +22,7 @@ from ..unhype.layers import FAMILIES, Layer, check_layers, family_of
 from ..unhype.text import shown
 from .base import Model, warn_of_another_base
 from .prompts import refuse_boxes, unconditional, warn_of_another_encoder, warn_of_the_negative
+from .tell import account, tell
 from .watch import Watch
 
 KEY = "unhype"
@@ -37,18 +38,27 @@ class Entry(NamedTuple):
     strength: float
     fixed: Condition | None  # where a conditioning is wired, it decides for every prompt
     off: torch.Tensor  # (K,) bool: concepts of the file that are switched off
+    node: str | None  # id of the node that shows what was erased
 
 
-def erase(model: Model, eraser: Eraser, strength: float, conditioning: list[list[Any]] | None = None, concepts: str = "") -> Model:
+def erase(
+    model: Model,
+    eraser: Eraser,
+    strength: float,
+    conditioning: list[list[Any]] | None = None,
+    concepts: str = "",
+    node: str | None = None,
+) -> Model:
     """A clone of MODEL with the eraser; at strength 0 the MODEL itself.
 
     Several erasers add up. Of one file each concept counts once per prompt, at the highest strength at which it fires.
-    Raises ValueError when the eraser does not fit the model, the conditioning cannot be read, or a concept is not in
+    What fired is shown on `node` at every sampling. Raises ValueError when the eraser does not fit the model, the conditioning cannot be read, or a concept is not in
     the file.
     """
     if not isinstance(strength, int | float) or not math.isfinite(strength) or strength < 0:
         raise ValueError(f"strength is {strength!r}, expected a number from 0 up: 0 leaves the model as it is, 1 erases as trained")
     if strength == 0:
+        tell(node, eraser.source, "strength 0: nothing is erased")
         return model
     diffusion_model = model.get_model_object("diffusion_model")
     family = family_of(diffusion_model)
@@ -66,7 +76,7 @@ def erase(model: Model, eraser: Eraser, strength: float, conditioning: list[list
         fixed = stack_conditions([read_entry(t, d.get("pooled_output"), "the connected conditioning", eraser) for t, d in conditioning])
         warn_of_another_encoder(fixed, "the connected conditioning", eraser, set())
     clone = model.clone()
-    entries = [*entries_of(model), Entry(eraser, strength, fixed, switched_off(eraser, concepts))]
+    entries = [*entries_of(model), Entry(eraser, strength, fixed, switched_off(eraser, concepts), node)]
     for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.APPLY_MODEL):
         clone.remove_wrappers_with_key(kind, KEY)
     clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, LabelPrompts(entries))
@@ -185,8 +195,10 @@ class LabelPrompts:
             done = taken.setdefault(entry.eraser.digest or id(entry.eraser), torch.zeros(len(numbers), len(entry.off), dtype=torch.bool))
             off = entry.off | done
             fires = network.fires(condition, off)
+            names = [c.name for c in entry.eraser.concepts]
+            told = account(names, network.scores(condition), network.switch.threshold, entry.off, done)
+            tell(entry.node, entry.eraser.source, f"the connected conditioning decides: {told}" if entry.fixed is not None else told)
             done[fires] |= ~entry.off
-            log.info("%s fires on %d of %d prompts", entry.eraser.source, int(fires.sum()), len(numbers))
             if fires.any():
                 pairs = torch.full((len(plan.watch.prompts),), NOBODY)
                 pairs[numbers[fires]] = torch.arange(int(fires.sum()))

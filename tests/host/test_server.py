@@ -172,7 +172,7 @@ def test_cancelled_run_leaves_the_model_as_it_was(server):
     running = server.queue(long)
     log = server.base / "server.log"
     for _ in range(600):
-        if "fires on 1 of 1 prompts" in log.read_text()[-4000:] and server.get("/queue")["queue_running"]:
+        if "fired on 1 of 1 prompt" in log.read_text()[-4000:] and server.get("/queue")["queue_running"]:
             break
         time.sleep(0.05)
     time.sleep(0.5)

@@ -1,0 +1,53 @@
+"""What an eraser did in a sampling, in a line or two: on its node and in the log."""
+
+import logging
+
+import torch
+
+from ..unhype.text import shown
+
+LONGEST_NAME, LONGEST_LIST = 40, 120
+log = logging.getLogger("unhype")
+
+
+def account(names: list[str], scores: torch.Tensor, threshold: torch.Tensor, off: torch.Tensor, taken: torch.Tensor) -> str:
+    """One or two lines on which concepts fired and how surely.
+
+    Args:
+        scores: of N prompts and K concepts, (N, K). threshold: (K,).
+        off: concepts that are switched off, (K,) bool. taken: those that another node erases from a prompt, (N, K) bool.
+    """
+    above = (scores > threshold) & ~off
+    fired, left = above & ~taken, (above & taken).any(0)
+    names, count = [shown(name, LONGEST_NAME) for name in names], len(scores)
+    best = scores.amax(0)
+    order = (best - threshold).argsort(descending=True).tolist()
+    firing = [k for k in order if fired[:, k].any()]
+    lines = [
+        f"{names[k]}: fired on {int(fired[:, k].sum())} of {count} prompt{'s' * (count > 1)} ({best[k]:.1f}, threshold {threshold[k]:.1f})"
+        for k in firing
+    ]
+    if left.any():
+        last = f"left to another UnHype Eraser: {shown(', '.join(names[k] for k in order if left[k]), LONGEST_LIST)}"
+        return "\n".join([*lines[:1], last])
+    if not firing:
+        near = next(k for k in order if not off[k])
+        if not best[near].isfinite():
+            return "nothing fired: the prompt is empty"
+        return f"nothing fired; nearest: {names[near]} at {best[near]:.1f} (threshold {threshold[near]:.1f})"
+    if len(firing) > 2:
+        others = ", ".join(f"{names[k]} on {int(fired[:, k].sum())}" for k in firing[1:])
+        return f"{lines[0]}\nalso fired: {shown(others, LONGEST_LIST)}"
+    return "\n".join(lines)
+
+
+def tell(node: str | None, source: str, text: str) -> None:
+    """Show a text on the node with the id `node`, where a server shows nodes, and log it."""
+    log.info("%s: %s", source, text.replace("\n", "; "))
+    if node is None:
+        return
+    from server import PromptServer
+
+    server = getattr(PromptServer, "instance", None)
+    if server is not None:
+        server.send_progress_text(text, node, server.client_id)

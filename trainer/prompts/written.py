@@ -80,16 +80,26 @@ def free_of(texts: Iterable[Text], words: Iterable[str]) -> list[Text]:
     A name of several words may be written with blanks, hyphens or underscores. "cat" in "catfish" is no mention of it,
     "dog" in "hot dog" is one.
     """
-    forms = sorted({form for word in words for form in forms_of(word)}, key=len, reverse=True)
-    if not forms:
-        return list(texts)
-    mention = re.compile(rf"(?<![^\W_])(?:{'|'.join(forms)})(?![^\W_])", re.IGNORECASE)
-    return [t for t in texts if not mention.search(t if isinstance(t, str) else t.text)]
+    names = {form for word in words for form in forms_of(word)}
+    lengths = {len(name) for name in names}
+
+    def mentions(text: str) -> bool:
+        parts = parts_of(text)
+        return any(tuple(parts[i : i + n]) in names for n in lengths for i in range(len(parts) - n + 1))
+
+    return [t for t in texts if not mentions(t if isinstance(t, str) else t.text)]
 
 
-def forms_of(word: str) -> list[str]:
-    """Patterns of a word or a name in the singular and the plural, whichever of them it is given in."""
-    *first, last = re.split(r"[\s_-]+", word.strip().lower())
+def parts_of(text: str) -> list[str]:
+    """Words and signs of a text in lower case, hyphens and apostrophes taken for blanks."""
+    return re.findall(r"[^\W_]+|[^\w\s'’\-\u2010-\u2015]", text.lower())
+
+
+def forms_of(word: str) -> list[tuple[str, ...]]:
+    """A word or a name in parts, in the singular and the plural, whichever of them it is given in."""
+    if not (parts := parts_of(word)):
+        return []
+    *first, last = parts
     ends = {last, last + "s", last + "es", IRREGULAR.get(last, last)}
     if last.endswith("y"):
         ends.add(last[:-1] + "ies")
@@ -100,6 +110,8 @@ def forms_of(word: str) -> list[str]:
         ends.add(last[:-1])
         if last.endswith("ies"):
             ends.add(last[:-3] + "y")
-        elif re.search(r"(ch|sh|x|ss)es$", last):
+        elif re.search(r"(ch|sh|x|ss|s)es$", last):
             ends.add(last[:-2])
-    return [r"[\s_-]+".join(map(re.escape, (*first, end))) for end in sorted(ends) if end]
+        elif last.endswith("ves"):
+            ends |= {last[:-3] + "f", last[:-3] + "fe"}
+    return [(*first, end) for end in ends]

@@ -42,6 +42,30 @@ VOCABULARY = RETAIN + listed(
     renaissance portrait, photograph, landscape, still life, abstract painting, logo, blueprint"""
 )
 
+# General words: each takes in many things, and names none of them.
+SUPERORDINATES = listed(
+    """animal, pet, creature, beast, wild animal, farm animal, mammal, reptile, rodent, insect, sea creature, predator, livestock,
+    herd, flock, person, people, human, human being, adult, relative, stranger, worker, official, leader, artist, performer,
+    athlete, celebrity, figure, character, crowd, body, face, part of the body, thing, object, item, something, someone, device,
+    machine, gadget, appliance, tool, utensil, equipment, weapon, firearm, vehicle, means of transport, aircraft, vessel, food,
+    meal, dish, snack, dessert, fast food, fruit, vegetable, drink, beverage, ingredient, plant, weed, crop, furniture, container,
+    clothes, garment, headwear, footwear, jewellery, instrument, toy, game, sport, building, structure, dwelling, place of worship,
+    monument, place, landscape, body of water, weather, material, substance, liquid, work of art, picture, image, style, symbol"""
+)
+
+# Words that hold a sentence together, and those that go with any noun.
+FUNCTION_WORDS = listed(
+    """a, an, the, this, that, these, those, some, any, no, none, every, each, all, both, half, either, neither, another, other, such,
+    same, own, many, much, few, more, most, less, several, enough, one, two, three, four, five, ten, dozen, hundred, first, second,
+    last, next, not, never, nothing, nobody, without, except, instead, of, in, on, at, by, for, from, to, into, onto, out of, off,
+    up, down, over, under, above, below, between, among, behind, in front of, beside, next to, near, far, around, through, across,
+    along, against, towards, inside, outside, upon, with, within, before, after, during, since, until, while, when, where, why, how,
+    what, which, who, whose, and, or, but, nor, so, yet, if, because, although, unless, than, as, like, though, I, you, he, she,
+    it, we, they, me, him, her, us, them, my, your, his, its, our, their, myself, itself, is, are, was, were, be, been, being, has,
+    have, had, do, does, did, will, would, can, could, should, may, might, must, let, very, too, also, only, just, even, still,
+    again, always, often, sometimes, almost, quite, rather, perhaps, here, there, now, then, together, away, back, well, please"""
+)
+
 # Benign things to draw instead, per category of what is erased: "cat -> ?animal" takes the first that is far enough.
 MAPPINGS = {
     "object": ("forest", "meadow", "empty table", "sky", "wall"),

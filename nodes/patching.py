@@ -52,8 +52,8 @@ def erase(
     """A clone of MODEL with the eraser; at strength 0 the MODEL itself.
 
     Several erasers add up. Of one file each concept counts once per prompt, at the highest strength at which it fires.
-    What fired is shown on `node` at every sampling. Raises ValueError when the eraser does not fit the model, the conditioning cannot be read, or a concept is not in
-    the file.
+    What fired is shown on `node` at every sampling. Raises ValueError when the eraser does not fit the model, the
+    conditioning cannot be read, or a concept is not in the file.
     """
     if not isinstance(strength, int | float) or not math.isfinite(strength) or strength < 0:
         raise ValueError(f"strength is {strength!r}, expected a number from 0 up: 0 leaves the model as it is, 1 erases as trained")

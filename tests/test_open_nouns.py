@@ -44,6 +44,11 @@ def test_a_word_names_one_noun():
     assert NOUN_OF_WORD["feline"] == "cat"
 
 
+def test_no_word_holds_the_name_of_a_noun():
+    words = [word for noun in NOUNS.values() for word in (*noun.words[1:], *noun.held_out_words)]
+    assert [(word, name) for word in words for name in NOUNS if plain(name) in plain(word)] == []
+
+
 def test_no_description_stands_twice_and_none_holds_a_word_of_its_noun():
     assert max(Counter(text for noun in NOUNS.values() for text in texts(noun)).values()) == 1
     told = [

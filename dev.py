@@ -8,6 +8,7 @@
                            what else is given goes to pytest)
     python dev.py bench    erasers and what people would use instead, side by side, for hours; out/bench/report.md
                            (--quick: three minutes; --speed: what the node costs alone; --fullsize: models of full size)
+    python dev.py pack     the registry's archive, out/unhype-VERSION.zip (--ready: refused where something is missing)
     python dev.py host     a ComfyUI server with this pack installed, to open in a browser (--port N, and ComfyUI's own options)
 
 Each sets up what it needs first: a virtual environment in .venv, a real ComfyUI in .host. Nothing is done twice.
@@ -207,7 +208,11 @@ def host(arguments) -> int:
     return run(COMFYUI / "main.py", *own, "--disable-api-nodes", "--disable-auto-launch", "--cpu", *arguments)
 
 
-COMMANDS = {"demo": demo, "test": test, "bench": bench, "host": host}
+def pack(arguments) -> int:
+    return run("benchmarks/archive.py", *arguments, python=Path(sys.executable))
+
+
+COMMANDS = {"demo": demo, "test": test, "bench": bench, "host": host, "pack": pack}
 
 
 def main() -> int:

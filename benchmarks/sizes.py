@@ -7,41 +7,19 @@ Clones this repository as it is committed, in a temporary folder, and zips what 
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.archive import git, megabytes, published, write_archive
+
 RESULT = ROOT / "benchmarks/results/sizes.json"
 # What a sparse clone checks out (docs/troubleshooting.md): every folder of which something is published.
 FOLDERS = "demo docs host nodes trainer unhype web workflows"
 SERVER = "[uploadpack]\nallowFilter = true\nallowAnySHA1InWant = true\n"  # what git servers on the net allow by themselves
-
-
-def git(*arguments: str, cwd: Path = ROOT, given: str | None = None, **environment) -> str:
-    environment = os.environ | environment
-    return subprocess.run(["git", *arguments], cwd=cwd, input=given, env=environment, capture_output=True, text=True, check=True).stdout
-
-
-def published(root: Path = ROOT) -> list[str]:
-    """The files that the registry's archive holds: all that are tracked and that no line of .comfyignore names."""
-    left_out = git("ls-files", "--cached", "--ignored", "--exclude-from=.comfyignore", cwd=root).splitlines()
-    return sorted(set(git("ls-files", cwd=root).splitlines()) - set(left_out))
-
-
-def write_archive(path: Path, root: Path = ROOT) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in published(root):
-            archive.write(root / name, name)
-
-
-def megabytes(*paths: Path) -> float:
-    return round(sum(p.stat().st_size for p in paths if p.is_file()) / 1e6, 1)
 
 
 def clone(folder: Path, *how: str, sparse: bool = False) -> dict:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import archive as registry
 from benchmarks import sizes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,6 +82,36 @@ def test_the_archive_holds_what_a_user_sees_and_nothing_of_the_tests():
     assert not [name for name in held if name.split("/")[0] in {"tests", "benchmarks", "evaluation", "dev.py", ".ci"} or "make_" in name]
     tracked = sizes.git("ls-files", "workflows", "web", "docs", "trainer", "nodes", "unhype", "host").splitlines()
     assert set(tracked) <= set(held) and {"README.md", "LICENSE", "pyproject.toml", "demo/grid.png"} <= set(held)
+
+
+PROJECT = {
+    "project": {"version": "1.2.0", "urls": {"Repository": "there"}},
+    "tool": {"comfy": dict.fromkeys(("PublisherId", "Icon", "Banner"), "x")},
+}
+
+
+def test_a_publishing_is_refused_until_the_owner_has_filled_what_only_he_can():
+    assert registry.missing(PROJECT, "## 1.2.0\n") == []
+    (line,) = registry.missing(PROJECT | {"project": {"version": "1.2.0"}}, "## 1.2.0\n")
+    assert line.startswith("[project.urls] Repository is empty")
+    (line,) = registry.missing(PROJECT, "## 1.1.0\n")
+    assert "no section '1.2.0'" in line
+    done = subprocess.run([sys.executable, ROOT / "benchmarks" / "archive.py", "--ready"], capture_output=True, text=True)
+    assert done.returncode == 1 and "Repository is empty" in done.stderr and "CHANGELOG" not in done.stderr
+
+
+def test_nothing_that_runs_code_is_in_the_archive(archive):
+    """Read from the archive itself, whatever it is made of."""
+    with zipfile.ZipFile(archive) as file:
+        assert archive.stat().st_size < registry.LARGEST * 1e6
+        for name in file.namelist():
+            if name.endswith(".py"):
+                tree = ast.parse(file.read(name).decode())
+                called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+                assert not called & {"eval", "exec", "os.system", "os.popen", "torch.load"}, name
+                found = {a.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
+                found |= {(n.module or "").split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and not n.level}
+                assert not found & {"pickle", "subprocess", "pip", "marshal"}, name
 
 
 def imports(name: str) -> set[str]:

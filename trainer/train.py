@@ -183,7 +183,7 @@ def adapted_prediction(adapted: ExitStack, layers, backbone, config: Config, bat
     """The denoiser's prediction for a batch with an adapter per row, which stays on until `adapted` is closed."""
     adapted.enter_context(adapter(backbone.diffusion_model, [Term(torch.arange(len(batch.x)), layers, factors)], len(batch.x)))
     with torch.autocast(backbone.device.type, torch.bfloat16, enabled=config.autocast == "bf16"):
-        return backbone.predict(batch.x, batch.sigma, batch.context, batch.pooled).float()
+        return backbone.predict(batch.x, batch.sigma, batch.context, batch.pooled, batch.mask).float()
 
 
 def train(

@@ -22,7 +22,7 @@ def embed(backbone: Backbone, templates: list[str], names: list[str]) -> torch.T
     single = split_templates(templates)[0]
     probes = single[:: max(1, len(single) // PROBES)][:PROBES]
     known = list(dict.fromkeys([*names, *VOCABULARY]))
-    pooled = sum(backbone.encode([fill(t, n) for n in known]).pooled for t in probes)
+    pooled = sum(backbone.encode([fill(t, n) for n in known]).meaning() for t in probes)
     centred = pooled - pooled.mean(0)
     return torch.nn.functional.normalize(centred, dim=1)[: len(set(names))]
 
@@ -34,7 +34,7 @@ def meaningless(backbone: Backbone, targets: list[str], count: int, seed: int) -
     """
     known = backbone.vocabulary()
     words = random.Random(seed).sample(known, min(count, len(known)))
-    pooled = backbone.encode([*targets, *words]).pooled
+    pooled = backbone.encode([*targets, *words]).meaning()
     vectors = torch.nn.functional.normalize(pooled - pooled[len(targets) :].mean(0), dim=1)
     nearest = (vectors[len(targets) :] @ vectors[: len(targets)].T).amax(1)
     return [w for w, near in zip(words, nearest.tolist()) if near < FAR]

@@ -7,7 +7,7 @@ import torch
 
 from unhype.layers import Family, family_of
 
-from . import versions
+from . import versions, words
 from .encode import Conditioning, Text, Watch, encode_alone, encode_together, tokenize
 
 WIDE = 2**19  # numbers of one prompt's token states, above which they are kept in bf16
@@ -101,6 +101,14 @@ class Backbone:
         tables = [t.inv_vocab for t in vars(self.clip.tokenizer).values() if hasattr(t, "inv_vocab")]
         words = (w.removesuffix("</w>") for w in tables[0].values() if w.endswith("</w>"))
         return sorted(w for w in words if w.isascii() and w.isalpha())  # the table's own order differs from run to run
+
+    def near_words(self, names: list[str], count: int) -> dict[str, list[str]]:
+        """For each name the `count` words of the vocabulary whose tokens are nearest to its own."""
+        return words.near(self.clip, names, self.vocabulary(), count)
+
+    def pieces(self, name: str) -> list[str | None]:
+        """What the text encoder reads a name in, None for what it has no sign for."""
+        return words.split(self.clip, name)
 
     def sigmas(self, steps: int) -> torch.Tensor:
         import comfy.samplers

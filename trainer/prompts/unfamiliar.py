@@ -3,8 +3,8 @@
 A word that it does not know is no more to it than meaningless letters, and with these it is compared. An encoder that has
 learnt little holds all else alike, letters and unknown words (the demo's). One that has learnt much tells everything apart,
 but meaningless letters lie on one side of a plane; on it lies what it reads in more pieces than it has words and never got to
-know. MiniLM was shown thirty rare things: among thirty descriptions it put the right one of those beyond LIMIT at place 8 in
-the median, of the others at place 1.
+know. MiniLM was shown thirty rare things: among thirty descriptions it put the right one of those beyond LIMIT at place 9 in
+the median, of the others at place 2.
 """
 
 import random
@@ -80,14 +80,14 @@ def doubts(config: Config, backbone: Backbone, others: Others, read) -> list[str
 def unknown(word: str, concept: Erase, pieces: list[str | None], split: bool) -> str:
     if None in pieces:
         return (
-            f"{word!r} holds a sign that the text encoder cannot read: it takes all such signs for the same one, and the eraser would fire "
-            "on each of them. Write it in words"
+            f"warning: {word!r} holds a sign that the text encoder cannot read: it takes all such signs for the same one, and the eraser "
+            "would fire on each of them. Write it in words"
         )
     how = f" (it reads {', '.join(pieces)})" if split and all(p.isascii() for p in pieces) else ""
     return (
-        f"{word!r}: the text encoder seems hardly to know it{how}: what it makes of it lies with what it makes of letters drawn by lot. "
-        "The model may not draw it, and only this spelling would be erased: look at the spelling, or add words that are better known, "
-        f'as in "{word}, ANOTHER -> {concept.mapping}"'
+        f"warning: {word!r}: the text encoder seems hardly to know it{how}: what it makes of it lies with what it makes of letters drawn "
+        "by lot. The model may not draw it, and only this spelling would be erased: look at the spelling, or add words that are better "
+        f'known, as in "{word}, ANOTHER -> {concept.mapping}"'
     )
 
 

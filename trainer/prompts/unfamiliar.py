@@ -21,7 +21,7 @@ from .words import VOCABULARY
 
 CONSONANTS = "bcdfghjklmnprstvwz"
 LETTERS, RETAINED = 64, 128  # meaningless words, and retained ones at most, that are read beside
-ALIKE = 0.25  # of how far what is retained lies from meaningless letters
+ALIKE = 0.4  # of how far what is retained lies from meaningless letters
 LIMIT = 0.5  # from known (-1) to meaningless (1)
 NEAREST, SYNONYM, SHOWN = 24, 0.65, 8  # words near one by their tokens, a synonym's least cosine, synonyms that are said
 

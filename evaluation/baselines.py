@@ -79,7 +79,7 @@ def train_full(config: Config, backbone: Backbone, data) -> dict[str, torch.Tens
     for iteration in range(config.iterations):
         batch = data.turn(iteration, config.batch, config.steps, rng)[1].to(device)
         with changed(layers, changes), torch.autocast(device.type, torch.bfloat16, enabled=config.autocast == "bf16"):
-            predicted = backbone.predict(batch.x, batch.sigma, batch.context, batch.pooled).float()
+            predicted = backbone.predict(batch.x, batch.sigma, batch.context, batch.pooled, batch.mask).float()
         loss = task_loss(predicted, batch.eps, batch.eps_star, torch.ones_like(batch.s), batch.scale)
         if not loss.isfinite() or loss > 1e3:
             raise Diverged(f"full fine-tuning diverged at iteration {iteration} (task loss {loss:.3g}): lower learning_rate or guidance")

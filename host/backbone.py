@@ -7,7 +7,7 @@ import torch
 
 from unhype.layers import Family, family_of
 
-from . import versions
+from . import versions, words
 from .encode import Conditioning, Text, Watch, encode_alone, encode_together, tokenize
 
 WIDE = 2**19  # numbers of one prompt's token states, above which they are kept in bf16
@@ -72,25 +72,43 @@ class Backbone:
     def encode(self, prompts: list[str], clip_skip: int = 1) -> Text:
         """Encode prompts that take as many chunks as the first of them, clip_skip 1 being the layer of an untouched graph.
 
-        Where the encoder takes any number of tokens, all are padded to the longest prompt's.
+        Where the encoder takes any number of tokens, all are padded to the longest prompt's. Of a pooled embedding and an
+        attention_mask what the family reads is kept. Raises ValueError where the encoder does not give it.
         """
         clip = self.clip.clone()
         if clip_skip > 1:
             clip.clip_layer(-clip_skip)
         tokens = tokenize(clip, prompts)
-        pairs = encode_together(clip, tokens, self.watch) or [encode_alone(clip, t, self.watch) for t in tokens]
-        longer = [p for p, (tokens, _) in zip(prompts, pairs) if tokens.shape[1] != pairs[0][0].shape[1]]
+        every = encode_together(clip, tokens, self.watch) or [encode_alone(clip, t, self.watch) for t in tokens]
+        states, pooled, masks = zip(*every)
+        longer = [p for p, s in zip(prompts, states) if s.shape[1] != states[0].shape[1]]
         if longer:
             raise ValueError(f"prompt {longer[0][:60]!r}... takes more tokens than one chunk of the text encoder: shorten it")
+        family = self.family
+        for kept, what, found in ((family.pooled, "pooled embedding", pooled[0]), (family.masked, "attention_mask", masks[0])):
+            if kept and found is None:
+                raise ValueError(f"the text encoder gives no {what}, which a {family.title} model reads: choose its own text encoder")
         # T5's states are half as large in bf16, and no less exact: it computes them so.
-        kind = torch.bfloat16 if pairs[0][0][0].numel() > WIDE else torch.float32
-        return Text(torch.cat([t.to(kind) for t, _ in pairs]), torch.cat([p for _, p in pairs]).float())
+        kind = torch.bfloat16 if states[0][0].numel() > WIDE else torch.float32
+        return Text(
+            torch.cat([s.to(kind) for s in states]),
+            torch.cat(pooled).float() if family.pooled else torch.zeros(len(prompts), 0),
+            torch.cat(masks).long() if family.masked else None,
+        )
 
     def vocabulary(self) -> list[str]:
         """The words that are one token each of the text encoder's."""
         tables = [t.inv_vocab for t in vars(self.clip.tokenizer).values() if hasattr(t, "inv_vocab")]
         words = (w.removesuffix("</w>") for w in tables[0].values() if w.endswith("</w>"))
         return sorted(w for w in words if w.isascii() and w.isalpha())  # the table's own order differs from run to run
+
+    def near_words(self, names: list[str], count: int) -> dict[str, list[str]]:
+        """For each name the `count` words of the vocabulary whose tokens are nearest to its own."""
+        return words.near(self.clip, names, self.vocabulary(), count)
+
+    def pieces(self, name: str) -> list[str | None]:
+        """What the text encoder reads a name in, None for what it has no sign for."""
+        return words.split(self.clip, name)
 
     def sigmas(self, steps: int) -> torch.Tensor:
         import comfy.samplers
@@ -158,14 +176,21 @@ class Backbone:
         pictures: torch.Tensor = self.vae.decode(latents)
         return pictures
 
-    def predict(self, x: torch.Tensor, sigma: torch.Tensor, context: torch.Tensor, pooled: torch.Tensor | None = None) -> torch.Tensor:
+    def predict(
+        self,
+        x: torch.Tensor,
+        sigma: torch.Tensor,
+        context: torch.Tensor,
+        pooled: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """The noise prediction (the velocity of a flow model) at latents x (N, C, H, W), sigma (N,).
 
         Args:
-            context: token states (N, T, D). pooled: (N, P), for families whose denoiser reads it.
+            context: token states (N, T, D). pooled: (N, P) and mask: (N, T), for families whose denoiser reads them.
         """
-        size = {"height": 8 * x.shape[2], "width": 8 * x.shape[3]}
-        conds = self.model.model.extra_conds(cross_attn=context, pooled_output=pooled, noise=x, device=x.device, **size)
+        given = {"height": 8 * x.shape[2], "width": 8 * x.shape[3]} | ({} if mask is None else {"attention_mask": mask})
+        conds = self.model.model.extra_conds(cross_attn=context, pooled_output=pooled, noise=x, device=x.device, **given)
         extra = {name: c.process_cond(batch_size=len(x), device=x.device).cond for name, c in conds.items()}
         denoised: torch.Tensor = self.model.model.apply_model(x, sigma, **extra)
         return (x - denoised) / sigma.view(-1, 1, 1, 1)

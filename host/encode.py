@@ -10,7 +10,7 @@ from unhype.condition import Condition, read_condition
 
 Conditioning = list[list[Any]]  # ComfyUI's: token states and a dict with what else there is, in each entry
 Tokens = dict[str, list[list[tuple[Any, float]]]]  # encoder -> chunks of tokens and their weights
-Pair = tuple[torch.Tensor, torch.Tensor]  # token states, pooled
+Encoded = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]  # token states, pooled embedding, attention_mask
 Watch = Callable[[int], object]  # told how many more prompts are done
 
 TOGETHER = 32  # prompts in one forward of the text encoder
@@ -21,24 +21,36 @@ class Text:
     """Prompts encoded: what the denoiser attends to, and what the hypernetwork reads."""
 
     tokens: torch.Tensor  # (N, T, D)
-    pooled: torch.Tensor  # (N, P)
+    pooled: torch.Tensor  # (N, P), (N, 0) of a family that reads none
+    mask: torch.Tensor | None = None  # (N, T), 1 where a token is real, of a family whose denoiser heeds it
 
     def condition(self) -> Condition:
-        return read_condition(self.tokens, self.pooled)
+        return read_condition(self.tokens, self.pooled, attention_mask=self.mask, reads_pooled=self.pooled.shape[1] > 0)
 
     def conditioning(self) -> Conditioning:
         """As a ComfyUI CONDITIONING of N rows."""
-        return [[self.tokens, {"pooled_output": self.pooled}]]
+        extra = {"pooled_output": self.pooled if self.pooled.shape[1] else None}
+        return [[self.tokens, extra if self.mask is None else extra | {"attention_mask": self.mask}]]
+
+    def meaning(self) -> torch.Tensor:
+        """One embedding of each prompt, (N, P or D): the pooled one, or where there is none the mean of the token states that are seen."""
+        if self.pooled.shape[1]:
+            return self.pooled
+        c = self.condition()
+        return (c.tokens.float() * c.mask[..., None]).sum(1) / c.mask.sum(1, keepdim=True).clamp_min(1)
 
     def repeated(self, count: int) -> "Text":
         """The only row, `count` times."""
-        return Text(self.tokens.expand(count, -1, -1), self.pooled.expand(count, -1))
+        return self.each(lambda t: t.expand(count, *t.shape[1:]))
 
     def rows(self, index: torch.Tensor | slice | list[int]) -> "Text":
-        return Text(self.tokens[index], self.pooled[index])
+        return self.each(lambda t: t[index])
 
     def to(self, device: torch.device | str) -> "Text":
-        return Text(self.tokens.to(device), self.pooled.to(device))
+        return self.each(lambda t: t.to(device))
+
+    def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Text":
+        return Text(change(self.tokens), change(self.pooled), None if self.mask is None else change(self.mask))
 
 
 def tokenize(clip: Any, prompts: list[str]) -> list[Tokens]:
@@ -49,30 +61,40 @@ def tokenize(clip: Any, prompts: list[str]) -> list[Tokens]:
     return [clip.tokenize(p, tokenizer_options=options) for p in prompts] if options else tokens
 
 
-def encode_alone(clip: Any, tokens: Tokens, watch: Watch | None = None) -> Pair:
-    """(states, pooled) of one prompt."""
-    pair: Pair = clip.encode_from_tokens(tokens, return_pooled=True)
+def encode_alone(clip: Any, tokens: Tokens, watch: Watch | None = None) -> Encoded:
+    """One prompt, as CLIPTextEncode encodes it."""
+    found = clip.encode_from_tokens(tokens, return_pooled=True, return_dict=True)
     if watch:
         watch(1)
-    return pair
+    return found["cond"], found["pooled_output"], found.get("attention_mask")
 
 
-def encode_together(clip: Any, tokens: list[Tokens], watch: Watch | None = None) -> list[Pair] | None:
-    """(states, pooled) of every prompt, many to a forward, as encode_from_tokens makes them one by one.
+def row(values: torch.Tensor, i: int) -> torch.Tensor:
+    return values[i : i + 1].cpu()
 
-    `watch` is told how many more are done. None where that is not so simple: more than one text encoder, chunk or weight.
+
+def encode_together(clip: Any, tokens: list[Tokens], watch: Watch | None = None) -> list[Encoded] | None:
+    """Every prompt, many to a forward, as encode_from_tokens makes them one by one.
+
+    `watch` is told how many more are done. None where that is not so simple: more than one text encoder, chunk or weight, or
+    an encoder that works on after its states.
     """
-    encoder = getattr(clip.cond_stage_model, getattr(clip.cond_stage_model, "clip", ""), None)
-    if encoder is None or any(len(t) != 1 for t in tokens):
+    from comfy.sd1_clip import SD1ClipModel
+
+    model = clip.cond_stage_model
+    encoder = getattr(model, getattr(model, "clip", ""), None)
+    if encoder is None or any(len(t) != 1 for t in tokens) or type(model).encode_token_weights is not SD1ClipModel.encode_token_weights:
         return None
     chunks = [c for t in tokens for c in next(iter(t.values()))]
     if len(chunks) != len(tokens) or any(weight != 1 for c in chunks for _, weight in c):
         return None
     clip.encode_from_tokens(tokens[0])  # loads the encoder and sets its layer
-    pairs = []
+    found: list[Encoded] = []
     for start in range(0, len(chunks), TOGETHER):
-        states, pooled = encoder.encode([[token for token, _ in c] for c in chunks[start : start + TOGETHER]])[:2]
-        pairs += [(s[None].cpu(), p[None].cpu()) for s, p in zip(states, pooled)]
+        states, pooled, *extra = encoder.encode([[token for token, _ in c] for c in chunks[start : start + TOGETHER]])
+        mask = extra[0].get("attention_mask") if extra else None
+        for i in range(len(states)):
+            found.append((row(states, i), None if pooled is None else row(pooled, i), None if mask is None else row(mask, i)))
         if watch:
             watch(len(states))
-    return pairs
+    return found

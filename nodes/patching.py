@@ -73,7 +73,7 @@ def erase(
     if conditioning is not None:
         for _, extra in conditioning:
             refuse_boxes(extra, "the connected conditioning")
-        fixed = stack_conditions([read_entry(t, d.get("pooled_output"), "the connected conditioning", eraser) for t, d in conditioning])
+        fixed = stack_conditions([read_entry(t, d, "the connected conditioning", eraser) for t, d in conditioning])
         warn_of_another_encoder(fixed, "the connected conditioning", eraser, set())
     clone = model.clone()
     entries = [*entries_of(model), Entry(eraser, strength, fixed, switched_off(eraser, concepts), node)]
@@ -104,16 +104,18 @@ def entries_of(model: Model) -> list[Entry]:
     return wrappers[0].entries if wrappers else []
 
 
-def read_entry(tokens: torch.Tensor, pooled: torch.Tensor | None, where: str, eraser: Eraser) -> Condition:
-    """A conditioning entry's condition on the CPU, its widths checked against the eraser's."""
-    condition = read_condition(tokens, pooled, where).to("cpu")
-    shape = eraser.network.shape
+def read_entry(tokens: torch.Tensor, extra: dict[str, Any], where: str, eraser: Eraser) -> Condition:
+    """The condition on the CPU of a conditioning entry's token states and what else is in it, its widths checked against the eraser's."""
+    shape, family = eraser.network.shape, FAMILIES[eraser.family]
+    mask = extra.get("attention_mask") if family.masked else None
+    condition = read_condition(tokens, extra.get("pooled_output"), where, mask, shape.pooled_dim > 0).to("cpu")
     found, expected = (condition.tokens.shape[2], condition.pooled.shape[1]), (shape.token_dim, shape.pooled_dim)
     if found != expected:
+        widths = f"its tokens are {found[0]} wide, expected {expected[0]}"
+        widths += f", its pooled embedding {found[1]}, expected {expected[1]}" if shape.pooled_dim else ""
         raise ValueError(
-            f"{where} comes from another kind of text encoder than {eraser.source} reads: its tokens are {found[0]} wide, expected "
-            f"{expected[0]}, its pooled embedding {found[1]}, expected {expected[1]}. Use the text encoder (CLIP) that belongs to the "
-            f"{FAMILIES[eraser.family].title} model that the eraser was made for"
+            f"{where} comes from another kind of text encoder than {eraser.source} reads: {widths}. "
+            f"Use the text encoder (CLIP) that belongs to the {family.title} model that the eraser was made for"
         )
     return condition
 
@@ -186,7 +188,7 @@ class LabelPrompts:
                 conditions = []
                 for role, cond, _ in prompts:
                     where = f"the {role} conditioning"
-                    conditions.append(read_entry(cond["cross_attn"], cond.get("pooled_output"), where, entry.eraser))
+                    conditions.append(read_entry(cond["cross_attn"], cond, where, entry.eraser))
                     warn_of_another_encoder(conditions[-1], where, entry.eraser, self.warned)
                 condition = stack_conditions(conditions)
             else:

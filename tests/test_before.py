@@ -349,8 +349,8 @@ def test_infinite_predictions_are_refused_and_autocast_is_named():
 
 @pytest.mark.parametrize("own, error", [(1.0, Diverged), (float("nan"), ValueError)])
 def test_a_loss_that_is_no_number_is_blamed_on_the_base_only_where_it_gives_none_alone(own, error):
-    backbone = SimpleNamespace(device=torch.device("cpu"), predict=lambda x, sigma, context, pooled: own * x)
-    batch = SimpleNamespace(x=torch.ones(1, 4, 2, 2), sigma=None, context=None, pooled=None)
+    backbone = SimpleNamespace(device=torch.device("cpu"), predict=lambda x, sigma, context, pooled, mask: own * x)
+    batch = SimpleNamespace(x=torch.ones(1, 4, 2, 2), sigma=None, context=None, pooled=None, mask=None)
     with pytest.raises(error, match="at iteration 7") as raised:
         diverged(backbone, settings("./x"), batch, "at iteration 7")
     assert ("lower learning_rate" in str(raised.value)) == (error is Diverged)

@@ -15,7 +15,7 @@ from unhype import checkpoint
 from unhype.checkpoint import CheckpointError, Concept, Eraser, load_eraser, save_eraser
 from unhype.condition import Condition
 from unhype.hypernetwork import Hypernetwork, Shape
-from unhype.layers import Layer
+from unhype.layers import FAMILIES, Layer
 
 LAYERS = (Layer("a.attn2.to_k", 6, 4), Layer("a.attn2.to_v", 6, 4))
 SHAPE = Shape(LAYERS, rank=2, steps=10, hidden=8, queries=2, pooled_dim=5, token_dim=6, concepts=2)
@@ -195,6 +195,35 @@ def test_a_missing_file_is_an_os_error(tmp_path):
         load_eraser(tmp_path / "nothing.safetensors")
 
 
+def without_pooled(path) -> Eraser:
+    """An eraser of a family that reads no pooled embedding, saved."""
+    eraser = some_eraser()
+    eraser.network = Hypernetwork(dataclasses.replace(SHAPE, pooled_dim=0))
+    save_eraser(eraser, path)
+    return eraser
+
+
+def test_an_eraser_without_a_pooled_embedding_is_read_again(file):
+    before = without_pooled(file).network.state_dict()
+    after = load_eraser(file).network
+    assert after.shape.pooled_dim == 0 and after.standardise.pooled_mean.shape == (0,)
+    assert all(torch.equal(v, before[k].half().float()) or torch.equal(v, before[k]) for k, v in after.state_dict().items())
+
+
+def test_only_what_older_nodes_cannot_read_asks_for_newer_ones(file, monkeypatch):
+    """A file of today's families is as it was; one without a pooled embedding, or of a denoiser that heeds masks, is of version 2."""
+    version = lambda eraser: eraser.describe()["condition_version"]
+    assert version(load_eraser(file)) == 1 and version(without_pooled(file)) == 2
+    monkeypatch.setitem(FAMILIES, "sd1", dataclasses.replace(FAMILIES["sd1"], masked=True))
+    assert version(some_eraser()) == 2
+
+
+def test_a_file_of_the_former_condition_has_a_pooled_embedding(file):
+    eraser = without_pooled(file)
+    rewrite(file, shape=eraser.describe()["shape"], condition_version=1)
+    refused(file, "pooled_dim is 0", "from 1 to", "damaged")
+
+
 # Files that are something else
 
 
@@ -238,7 +267,7 @@ def test_a_truncated_file_is_refused(file, where):
     "changes, says",
     [
         ({"format_version": 5}, ("format_version is 5", "up to 4", "Update")),
-        ({"condition_version": 7}, ("condition_version is 7", "up to 1", "Update")),
+        ({"condition_version": 7}, ("condition_version is 7", "up to 2", "Update")),
         ({"format_version": "1"}, ("format_version is '1'", "whole number")),
         ({"format_version": True}, ("format_version is True", "whole number")),
         ({"condition_version": 0}, ("condition_version is 0", "whole number")),

@@ -42,7 +42,7 @@ class Base:
         self.drawn += 1
         return [(positive[0][1]["pooled_output"][..., None, None], float(len(keep) - k)) for k in range(len(keep))]
 
-    def predict(self, x, sigma, tokens, pooled):
+    def predict(self, x, sigma, tokens, pooled, mask):
         return pooled[..., None, None] + self.predicted
 
 
@@ -86,7 +86,7 @@ def test_a_base_that_gives_nan_is_named_and_leaves_no_cache(tmp_path, value):
 
 @pytest.mark.parametrize("value, kind", [(torch.nan, ValueError), (torch.inf, ValueError), (0.0, Diverged)])
 def test_nan_of_the_base_is_not_called_divergence(value, kind):
-    batch = SimpleNamespace(x=None, sigma=None, context=None, pooled=torch.ones(2, 1))
+    batch = SimpleNamespace(x=None, sigma=None, context=None, pooled=torch.ones(2, 1), mask=None)
     with pytest.raises(kind, match="at iteration 7") as error:
         diverged(Base(predicted=value), CONFIG, batch, "at iteration 7 (task loss nan)")
     said = str(error.value)

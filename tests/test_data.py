@@ -190,6 +190,25 @@ def test_a_batch_among_words_is_attended_to_as_it_is_read(two, monkeypatch):
     assert any("moss" in t for t in read) and any("bear" in t for t in read)
 
 
+@pytest.mark.parametrize("share", [None, "SHARE_WEIGHTED", "SHARE_AMONG"])
+def test_a_batch_has_the_mask_of_what_is_attended_to(two, monkeypatch, share):
+    """Of families whose denoiser heeds one; else there is none."""
+    prompts, encoder, config = two
+    number = torch.arange(4.0)
+    kind = Samples(number, number, number.long(), torch.zeros(4, dtype=torch.long), number, number, number)
+    assert prompts.batch(kind, 16, 100, generator()).mask is None
+    if share:
+        monkeypatch.setattr(wordings, share, 1.0)
+    first, text = prompts.target_conditions[0], prompts.text
+    prompts.target_conditions[0] = first._replace(mask=first.mask & torch.tensor([True, True, False]))
+    prompts.text = dataclasses.replace(text, mask=torch.tensor([[1, 0, 0]]).expand(len(text.tokens), -1))
+    batch = prompts.batch(kind, 16, 100, generator())
+    expected = [1, 1, 0] if share == "SHARE_AMONG" else [1, 0, 0]
+    assert batch.mask.dtype == torch.long and batch.mask.tolist() == [expected] * 16 == batch.rows(slice(16)).to("cpu").mask.tolist()
+    if share:
+        assert torch.equal(batch.condition.mask, batch.mask.bool())
+
+
 def test_retained_rows_with_one_concept_are_safe_prompts(tmp_path, monkeypatch):
     prompts, encoder, config = made(tmp_path, monkeypatch, "cat -> sky")
     condition, off = prompts.retained(0, 400, generator())

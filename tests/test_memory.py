@@ -69,9 +69,11 @@ def test_a_header_of_another_kind_is_refused(tmp_path):
 
 def test_a_dry_run_says_what_it_takes_and_writes_nothing(comfy, tmp_path):
     command = [sys.executable, ROOT / "trainer/train.py", "--base", "demo", "--erase", "cat -> forest", "--size", "64x64"]
+    command += ["--retain", "dog", "cat statue"]
     done = subprocess.run([*command, "--out", tmp_path / "x.safetensors", "--dry-run"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Stable Diffusion 1.x, 18 layers" in done.stdout and "a card of 8 GB" in done.stdout and "16 rows at a time" in done.stdout
+    assert "warning: retain keeps 'cat statue' with the erased word 'cat' inside" in done.stdout
     assert not list(tmp_path.iterdir())
 
 

@@ -7,7 +7,7 @@ import torch
 
 from host.encode import Text
 from trainer.config import Config, ConfigError, check
-from trainer.prompts import neighbours
+from trainer.prompts import neighbours, unfamiliar
 from trainer.prompts.neighbours import FAR, SAME, embed, meaningless, resolve
 from trainer.prompts.words import MAPPINGS, VOCABULARY
 
@@ -38,6 +38,9 @@ class Plane:
     def __init__(self):
         self.seen: list[str] = []
 
+    def near_words(self, names, count):
+        return {}
+
     def encode(self, prompts):
         self.seen += prompts
         angles = [math.radians(PLACES[p.removeprefix("not ")] + 180 * p.startswith("not ")) for p in prompts]
@@ -51,13 +54,14 @@ def plane(monkeypatch):
     monkeypatch.setattr(neighbours, "MAPPINGS", CHOICES)
     real = neighbours.embed
 
-    def balanced(backbone, templates, names):  # with every name's opposite, so that the mean is the plane's middle
+    def balanced(backbone, templates, names, others=()):  # with every name's opposite, so that the mean is the plane's middle
         monkeypatch.setattr(neighbours, "VOCABULARY", tuple(f"not {n}" for n in dict.fromkeys([*names, *KNOWN])) + KNOWN)
-        vectors = real(backbone, templates, names)
+        read = real(backbone, templates, names)
         monkeypatch.setattr(neighbours, "VOCABULARY", KNOWN)
-        return vectors
+        return read
 
     monkeypatch.setattr(neighbours, "embed", balanced)
+    monkeypatch.setattr(unfamiliar, "doubts", lambda *_: [])
     return Plane()
 
 
@@ -71,7 +75,7 @@ def resolved(config, backbone) -> tuple[Config, list[str]]:
 
 
 def test_the_embedding_is_centred_and_of_unit_length(plane):
-    vectors = neighbours.embed(plane, ["{}"], ["cat", "lynx", "rock"])
+    vectors = neighbours.embed(plane, ["{}"], ["cat", "lynx", "rock"]).unit[:3]
     expected = [[math.cos(math.radians(PLACES[n])), math.sin(math.radians(PLACES[n])), 0] for n in ("cat", "lynx", "rock")]
     torch.testing.assert_close(vectors, torch.tensor(expected, dtype=torch.float64))
 
@@ -131,7 +135,7 @@ def test_names_are_read_in_at_most_three_templates_of_one_concept(monkeypatch):
             return Text(torch.zeros(len(prompts), 1, 1), torch.tensor([[len(p) + i, len(asked)] for i, p in enumerate(prompts)]).float())
 
     templates = ["{one|two|three|four|five|six|seven} {}", "{} by {other}"]
-    assert embed(Lengths(), templates, ["cat", "owl"]).shape == (2, 2)
+    assert embed(Lengths(), templates, ["cat", "owl"]).unit.shape == (3, 2)
     assert asked == [[f"{n} {name}" for name in ("cat", "owl", "wolf")] for n in ("one", "three", "five")]
 
 
@@ -169,7 +173,7 @@ def test_on_the_demo_base(comfy):
         config, said = resolved(given, backbone)
         words = [w for e in config.erased() for w in e.words]
         names = [*words, *config.retain[1:], *(e.mapping for e in config.erased())]
-        vectors = dict(zip(dict.fromkeys(names), embed(backbone, config.templates, names)))
+        vectors = dict(zip(dict.fromkeys(names), embed(backbone, config.templates, names).unit))
     assert sum(line.startswith("warning: the mapping concept 'kitty' is near 'cat'") for line in said) == 1
     assert config.erased()[0].mapping == "kitty"
     assert config.erased()[1].mapping in MAPPINGS["animal"] and config.erased()[2].mapping in MAPPINGS["object"]

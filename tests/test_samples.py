@@ -91,7 +91,7 @@ class Painter:
     def sample(self, positive, negative, size, seed, steps, cfg, keep):
         return [(positive[0][1]["pooled_output"][..., None, None], float(len(keep) - k)) for k in range(len(keep))]
 
-    def predict(self, x, sigma, tokens, pooled):
+    def predict(self, x, sigma, tokens, pooled, mask):
         return pooled[..., None, None]
 
 

@@ -6,7 +6,7 @@ import random
 import torch
 
 from host.backbone import Backbone
-from unhype.condition import Condition, read_condition, stack_conditions
+from unhype.condition import Condition, stack_conditions
 
 from . import samples
 from .config import Config
@@ -124,14 +124,15 @@ class Data:
         prompts = kind.prompt[rows]
         s = steps(size, total_steps, rng)
         which = int(torch.randint(len(self.target_conditions), (), generator=rng))
-        context, pooled = self.text.tokens[prompts], self.text.pooled[prompts]
+        text = self.text.rows(prompts)
+        context, pooled, mask = text.tokens, text.pooled, text.mask
         drawn = torch.rand((), generator=rng).item()
         if drawn < wordings.SHARE_WEIGHTED:
             context = wordings.weighted(context, self.empty, rng)
-            condition = read_condition(context, pooled)
+            condition = dataclasses.replace(text, tokens=context).condition()
         elif drawn < wordings.SHARE_WEIGHTED + wordings.SHARE_AMONG:
             condition = self.target_conditions[0].rows(self.wording[prompts, AMONG[torch.randint(len(AMONG), (size,), generator=rng)]])
-            context, pooled = condition.tokens, condition.pooled
+            context, pooled, mask = condition.tokens, condition.pooled, mask if mask is None else condition.mask.long()
         else:
             wording = self.wording[prompts, torch.randint(self.wording.shape[1], (size,), generator=rng)]
             condition = wordings.joined(self.target_conditions[which].rows(wording), self.safe_conditions[which], rng)
@@ -146,6 +147,7 @@ class Data:
             kind.eps[rows],
             kind.eps_star[rows],
             kind.scale[rows],
+            mask,
         )
 
     def anchor_batch(self, size: int, total_steps: int, rng: torch.Generator) -> Batch:
@@ -166,6 +168,7 @@ class Data:
             self.anchors.eps[rows],
             self.anchors.eps_star[rows],
             self.anchors.scale[rows],
+            text.mask,
         )
 
     def retained(self, iteration: int, count: int, rng: torch.Generator) -> tuple[Condition, torch.Tensor]:

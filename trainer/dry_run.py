@@ -56,7 +56,7 @@ def widths(diffusion_model, family: Family) -> tuple[int, int, int]:
     columns = {name: inputs for name, (_, inputs) in matrices(diffusion_model).items()}
     text = next(width for name, width in columns.items() if re.fullmatch(family.text, name))
     vector = columns.get(family.vector, 0)
-    return text, min(vector or text, text, 1280), vector  # SDXL's vector is its pooled embedding and sizes
+    return text, min(vector or text, text, 1280) if family.pooled else 0, vector  # SDXL's vector is its pooled embedding and sizes
 
 
 def inputs_of(diffusion_model, family: Family, size: tuple[int, int], tokens: int, dtype, device) -> dict[str, torch.Tensor]:

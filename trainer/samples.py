@@ -87,13 +87,16 @@ class Batch:
     eps: torch.Tensor  # the frozen model's prediction for the target prompt
     eps_star: torch.Tensor  # what it is to become
     scale: torch.Tensor  # (N,)
+    mask: torch.Tensor | None = None  # (N, T) of the context, of families whose denoiser heeds it
 
     def rows(self, index) -> "Batch":
-        own = lambda value: value.rows(index) if isinstance(value, Condition) else value[index]
-        return Batch(**{name: own(value) for name, value in vars(self).items()})
+        return self.each(lambda value: value.rows(index) if isinstance(value, Condition) else value[index])
 
     def to(self, device) -> "Batch":
-        return Batch(**{name: value.to(device) for name, value in vars(self).items()})
+        return self.each(lambda value: value.to(device))
+
+    def each(self, change) -> "Batch":
+        return Batch(**{name: change(value) for name, value in vars(self).items() if value is not None})
 
 
 @dataclass
@@ -216,7 +219,7 @@ def draw_samples(backbone: Backbone, config: Config, asked: Asked, pair: bool, p
                 sigmas = torch.full((len(rows),), sigma, device=x.device)
                 another = not own and (level == 0 if pair else level % 2 == 0)
                 prompts = [rng.choice(alike[targets[r].concept]) for r in rows] if another else rows
-                predict = lambda t: backbone.predict(x, sigmas, t.tokens, t.pooled).float()
+                predict = lambda t: backbone.predict(x, sigmas, t.tokens, t.pooled, t.mask).float()
                 eps = predict(text.rows(prompts).to(x.device))
                 eps_mapped = eps if mapped is text else predict(mapped.rows(prompts).to(x.device))
                 concept = torch.tensor([targets[r].concept for r in rows])

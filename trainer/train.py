@@ -38,6 +38,7 @@ from trainer.config import Config, ConfigError, parse_arguments
 from trainer.data import Data
 from trainer.extend import take_over
 from trainer.objectives import OBJECTIVES, retention_loss
+from trainer.prompts import doubts
 from trainer.prompts.neighbours import resolve
 from trainer.run.beside import log_path
 from trainer.run.divergence import Diverged, diverged
@@ -183,7 +184,7 @@ def adapted_prediction(adapted: ExitStack, layers, backbone, config: Config, bat
     """The denoiser's prediction for a batch with an adapter per row, which stays on until `adapted` is closed."""
     adapted.enter_context(adapter(backbone.diffusion_model, [Term(torch.arange(len(batch.x)), layers, factors)], len(batch.x)))
     with torch.autocast(backbone.device.type, torch.bfloat16, enabled=config.autocast == "bf16"):
-        return backbone.predict(batch.x, batch.sigma, batch.context, batch.pooled).float()
+        return backbone.predict(batch.x, batch.sigma, batch.context, batch.pooled, batch.mask).float()
 
 
 def train(
@@ -200,6 +201,7 @@ def train(
     started, out = started or time.time(), Path(config.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     check_loaded(config, backbone)
+    doubts.warn(doubts.on_both_sides(config), progress)
     with watched(backbone, "encoding concepts and their neighbours", None, progress):
         config = resolve(config.for_family(backbone.family), backbone, progress)
     if resume:
@@ -220,6 +222,7 @@ def train(
             f"{calibration['highest_safe']:.2f} and targets from {calibration['lowest_target']:.2f}; of held-out prompts "
             f"{calibration['misses']:.1%} missed, {calibration['false_alarms']:.1%} false alarms"
         )
+    doubts.warn(doubts.badly_told_apart([c.name for c in names], [c.calibration for c in names]), progress)
     if backbone.device.type != "cpu":
         make_room(config, backbone, progress)
     optimizer = new_optimizer(network.to(backbone.device), config)
@@ -277,6 +280,7 @@ def main(argv: list[str]) -> int:
         config = prepare(config, arguments)
         if arguments.dry_run:
             say(dry_run.report(config))
+            doubts.warn(doubts.on_both_sides(config), say)
             return 0
         with only_run(config.out):
             if arguments.resume:

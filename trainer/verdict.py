@@ -89,7 +89,7 @@ def adapted(backbone: Backbone, network, config: Config, samples: Samples, text,
             torch.autocast(backbone.device.type, torch.bfloat16, enabled=config.autocast == "bf16"),
         ):
             x, sigma = samples.x[rows].to(backbone.device), samples.sigma[rows].to(backbone.device)
-            found[rows] = backbone.predict(x, sigma, own.tokens, own.pooled).float().cpu()
+            found[rows] = backbone.predict(x, sigma, own.tokens, own.pooled, own.mask).float().cpu()
     return found
 
 

@@ -18,8 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from . import condition
-from .description import DAMAGED, FORMAT_VERSION, Concept, parse_description
+from .description import DAMAGED, FORMAT_VERSION, Concept, condition_version, parse_description
 from .header import CHOOSE, KEY, CheckpointError, read_header
 from .hypernetwork import Hypernetwork, Shape
 from .leftovers import flush_folder, permissions, remove_leftovers, temporary_name
@@ -49,7 +48,7 @@ class Eraser:
     def describe(self) -> dict[str, Any]:
         return {
             "format_version": FORMAT_VERSION,
-            "condition_version": condition.VERSION,
+            "condition_version": condition_version(self.family, self.network.shape),
             "family": self.family,
             "shape": asdict(self.network.shape),
             "concepts": [asdict(c) for c in self.concepts],

@@ -1,8 +1,8 @@
 """What the hypernetwork sees of a prompt, and the switch that decides whether a concept fires.
 
-The condition is the whole conditioning: the pooled embedding (in ComfyUI the first 77-token chunk's only) and
-every token state of every chunk, so that a word is seen wherever it stands. The trainer and the nodes call the
-same `read_condition`; a file written for another VERSION is refused.
+The condition is the whole conditioning: the pooled embedding (in ComfyUI the first 77-token chunk's only), where the family's
+text encoders give one, and every token state of every chunk that the denoiser attends to, so that a word is seen wherever it
+stands. The trainer and the nodes call the same `read_condition`; a file written for a newer VERSION is refused.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-VERSION = 1
+from .mask import seen
+
+VERSION = 2  # 1 had a pooled embedding in every conditioning and no attention_mask
 EPS = 1e-5
 SHARPNESS, GATE = 3.0, 2.0
 FAR = 1e5  # deviations from the mean beyond which no text encoder's numbers lie
@@ -19,7 +21,7 @@ TOGETHER = 2**26  # token state numbers that are worked on at a time
 
 
 class Condition(NamedTuple):
-    pooled: torch.Tensor  # (N, P)
+    pooled: torch.Tensor  # (N, P), (N, 0) where none is read
     tokens: torch.Tensor  # (N, T, D)
     mask: torch.Tensor  # (N, T) bool, False where a token carries nothing
 
@@ -30,12 +32,20 @@ class Condition(NamedTuple):
         return Condition(*(t.to(device) for t in self))
 
 
-def read_condition(tokens: torch.Tensor, pooled: torch.Tensor | None, where: str = "the conditioning") -> Condition:
+def read_condition(
+    tokens: torch.Tensor,
+    pooled: torch.Tensor | None,
+    where: str = "the conditioning",
+    attention_mask: torch.Tensor | None = None,
+    reads_pooled: bool = True,
+) -> Condition:
     """The condition of a conditioning's token states (N, T, D) and pooled embedding (N or 1, P), in fp32 (bf16 stays).
 
-    Token states that are exactly zero (ConditioningZeroOut, zero padding) are masked. Raises ValueError, naming
-    `where`, when there is no pooled embedding or the shapes do not belong together.
+    Token states that are exactly zero (ConditioningZeroOut, zero padding) or that the attention_mask hides are masked.
+    Raises ValueError, naming `where`, when there is no pooled embedding where one is read, or the shapes do not belong together.
     """
+    if not reads_pooled:
+        pooled = tokens.new_zeros(1, 0)
     if pooled is None:
         raise ValueError(
             f"{where} has no pooled_output, which UnHype reads beside the token states: "
@@ -48,7 +58,8 @@ def read_condition(tokens: torch.Tensor, pooled: torch.Tensor | None, where: str
         )
     tokens = tokens if tokens.dtype == torch.bfloat16 else tokens.float()
     pooled = pooled.float().expand(tokens.shape[0], -1)
-    return Condition(pooled, tokens, tokens.abs().amax(-1) > 0)
+    mask = tokens.abs().amax(-1) > 0
+    return Condition(pooled, tokens, mask if attention_mask is None else mask & seen(attention_mask, tokens, where))
 
 
 def stack_conditions(conditions: list[Condition]) -> Condition:
@@ -87,7 +98,8 @@ class Standardise(nn.Module):
     def fit(self, *conditions: Condition) -> None:
         """Take means and deviations from the training prompts."""
         pooled = torch.cat([c.pooled for c in conditions])
-        self.pooled_mean, self.pooled_deviation = pooled.mean(0), pooled.std(0) + EPS
+        if pooled.shape[1]:
+            self.pooled_mean, self.pooled_deviation = pooled.mean(0), pooled.std(0) + EPS
 
         def seen() -> Iterator[torch.Tensor]:
             return (some.tokens[some.mask].double() for c in conditions for part in parts(c) for some in [c.rows(part)])

@@ -52,11 +52,18 @@ def parse_description(path: Path, meta: dict[str, Any]) -> tuple[Shape, str, lis
         bottleneck = sizes.pop("bottleneck", 0)
     except ValueError as error:
         raise CheckpointError(f"{path}: its description is incomplete or wrong ({shown(error, 200)}). {DAMAGED}") from None
-    check_sizes(path, sizes | {"bottleneck": bottleneck}, layers)
+    check_sizes(
+        path, sizes | {"bottleneck": bottleneck}, layers, {"bottleneck"} | ({"pooled_dim"} if meta["condition_version"] > 1 else set())
+    )
     if len(concepts) != sizes["concepts"]:
         raise CheckpointError(f"{path}: names {len(concepts)} concepts where its sizes say {sizes['concepts']}. {DAMAGED}")
     check_base(path, meta.get("base", {}), layers)
     return Shape(layers=layers, **sizes, bottleneck=bottleneck), family, concepts
+
+
+def condition_version(family: str, shape: Shape) -> int:
+    """The lowest version of the condition that an eraser needs, so that older nodes read whatever is as it was."""
+    return 1 if shape.pooled_dim and not FAMILIES[family].masked else condition.VERSION
 
 
 def check_versions(path: Path, meta: dict[str, Any]) -> None:
@@ -126,10 +133,10 @@ def check_tree(name: str, tree: Any) -> None:
         depth += 1
 
 
-def check_sizes(path: Path, sizes: dict[str, Any], layers: tuple[Layer, ...]) -> None:
-    """Raise CheckpointError unless every size is a whole number within its limits."""
+def check_sizes(path: Path, sizes: dict[str, Any], layers: tuple[Layer, ...], zero: set[str]) -> None:
+    """Raise CheckpointError unless every size is a whole number within its limits, those of `zero` from 0 and the others from 1."""
     for key, limit in {**LIMITS, "bottleneck": MAX_BOTTLENECK}.items():
-        low = 0 if key == "bottleneck" else 1
+        low = 0 if key in zero else 1
         if not whole(sizes[key], low, limit):
             raise CheckpointError(f"{path}: {key} is {shown(repr(sizes[key]))}, expected a whole number from {low} to {limit}. {DAMAGED}")
     if not 1 <= len(layers) <= MAX_LAYERS or len({layer.name for layer in layers}) != len(layers):

@@ -30,7 +30,7 @@ class Shape:
     steps: int  # S
     hidden: int
     queries: int
-    pooled_dim: int
+    pooled_dim: int  # 0: no pooled embedding is read
     token_dim: int
     concepts: int
     bottleneck: int = 0  # rank of a head's matrix, which is folded; 0: it is whole

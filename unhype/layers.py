@@ -50,6 +50,8 @@ class Family:
     encoders: str  # how ComfyUI calls the pair of text encoders in files of their own
     ends: tuple[str, str]  # parameters at which latents go in, by their columns, and come out, by their rows
     patch: int = 1  # latents of one token, along a side
+    pooled: bool = True  # a pooled embedding is read beside the token states
+    masked: bool = False  # the denoiser leaves out the token states that attention_mask hides; others attend to padding as well
 
 
 # Cross-attention key and value, as the paper has it for Stable Diffusion.

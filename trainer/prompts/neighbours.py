@@ -2,12 +2,14 @@
 
 import dataclasses
 import random
+from typing import NamedTuple
 
 import torch
 
 from host.backbone import Backbone
 
 from ..config import Config, ConfigError
+from . import unfamiliar
 from .concepts import SUGGEST
 from .templates import fill, split_templates
 from .words import MAPPINGS, VOCABULARY
@@ -17,14 +19,26 @@ FAR = 0.5  # nearer than this, a word may mean the concept
 PROBES = 3  # templates that a name is read in
 
 
-def embed(backbone: Backbone, templates: list[str], names: list[str]) -> torch.Tensor:
-    """Pooled embeddings of names in a few templates, less the vocabulary's mean, of unit length: (N, P)."""
+class Read(NamedTuple):
+    """Names as the text encoder reads them: their embeddings by row, and less the vocabulary's mean, of unit length, (N, P)."""
+
+    place: dict[str, int]
+    raw: torch.Tensor
+    unit: torch.Tensor
+
+    def rows(self, names: list[str], unit: bool = False) -> torch.Tensor:
+        return (self.unit if unit else self.raw)[[self.place[name] for name in names]]
+
+
+def embed(backbone: Backbone, templates: list[str], names: list[str], others: list[str] = ()) -> Read:
+    """Names, the vocabulary and others in a few templates; the mean is that of names and vocabulary."""
     single = split_templates(templates)[0]
     probes = single[:: max(1, len(single) // PROBES)][:PROBES]
     known = list(dict.fromkeys([*names, *VOCABULARY]))
-    pooled = sum(backbone.encode([fill(t, n) for n in known]).pooled for t in probes)
-    centred = pooled - pooled.mean(0)
-    return torch.nn.functional.normalize(centred, dim=1)[: len(set(names))]
+    every = list(dict.fromkeys([*known, *others]))
+    raw = sum(backbone.encode([fill(t, n) for n in every]).meaning() for t in probes)
+    unit = torch.nn.functional.normalize(raw - raw[: len(known)].mean(0), dim=1)
+    return Read({name: row for row, name in enumerate(every)}, raw, unit)
 
 
 def meaningless(backbone: Backbone, targets: list[str], count: int, seed: int) -> list[str]:
@@ -34,7 +48,7 @@ def meaningless(backbone: Backbone, targets: list[str], count: int, seed: int) -
     """
     known = backbone.vocabulary()
     words = random.Random(seed).sample(known, min(count, len(known)))
-    pooled = backbone.encode([*targets, *words]).pooled
+    pooled = backbone.encode([*targets, *words]).meaning()
     vectors = torch.nn.functional.normalize(pooled - pooled[len(targets) :].mean(0), dim=1)
     nearest = (vectors[len(targets) :] @ vectors[: len(targets)].T).amax(1)
     return [w for w, near in zip(words, nearest.tolist()) if near < FAR]
@@ -53,9 +67,9 @@ def resolve(config: Config, backbone: Backbone, progress=print) -> Config:
     parts = {part for w in words for part in w.lower().split()}
     candidates = [v for v in VOCABULARY if not parts & set(v.split())] if config.neighbours else []
     names = list(dict.fromkeys([*words, *given, *(m for ms in suggested.values() for m in ms), *candidates]))
-    place = {name: row for row, name in enumerate(names)}
-    vectors = embed(backbone, config.templates, names)
-    near = lambda a, b: (vectors[place[a]] @ vectors[place[b]]).item()
+    others = unfamiliar.Others.of(backbone, words, config.retain)
+    read = embed(backbone, config.templates, names, others.names())
+    near = lambda a, b: (read.unit[read.place[a]] @ read.unit[read.place[b]]).item()
     # What is near any word of any target may mean it.
     apart = [c for c in candidates if max(near(w, c) for w in words) < SAME]
     entries, added = [], []
@@ -77,4 +91,7 @@ def resolve(config: Config, backbone: Backbone, progress=print) -> Config:
     found = [n for n in dict.fromkeys(added) if n not in config.retain]
     if found:
         progress(f"near neighbours to retain: {', '.join(found)}")
-    return dataclasses.replace(config, erase=entries, retain=[*config.retain, *found])
+    config = dataclasses.replace(config, erase=entries, retain=[*config.retain, *found])
+    for line in unfamiliar.doubts(config, backbone, others, read):
+        progress(line)
+    return config

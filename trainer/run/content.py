@@ -36,7 +36,7 @@ def content_of(backbone: Backbone, texts: list[Text], steps: int) -> str:
     included, the noise levels of `steps`, and the prompts as the text encoders read them."""
     digest = hashlib.sha256(repr((backbone.flow, backbone.sigmas(steps).tolist())).encode())
     module = backbone.diffusion_model
-    read = [(f"prompts {i}", t) for i, text in enumerate(texts) for t in vars(text).values()]
+    read = [(f"prompts {i}", t) for i, text in enumerate(texts) for t in vars(text).values() if t is not None]
     named = [*module.named_parameters(), *module.named_buffers(), *read]
     for name, tensor in named:
         for part in plain(tensor):

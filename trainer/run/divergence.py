@@ -23,13 +23,13 @@ def refuse_nan(own: torch.Tensor, config: Config, where: str) -> None:
 
 
 @torch.no_grad()
-def check_base(backbone, config: Config, x, sigma, context, pooled, where: str) -> None:
+def check_base(backbone, config: Config, x, sigma, context, pooled, mask, where: str) -> None:
     """Raise ValueError where the base model's prediction for these inputs (as Backbone.predict has them) is not finite."""
     with torch.autocast(backbone.device.type, torch.bfloat16, enabled=config.autocast == "bf16"):
-        refuse_nan(backbone.predict(x, sigma, context, pooled), config, where)
+        refuse_nan(backbone.predict(x, sigma, context, pooled, mask), config, where)
 
 
 def diverged(backbone, config: Config, batch, where: str) -> NoReturn:
     """Raise for a samples.Batch whose loss is no number: ValueError where the base alone gives none either, Diverged otherwise."""
-    check_base(backbone, config, batch.x, batch.sigma, batch.context, batch.pooled, f"without an eraser, {where}")
+    check_base(backbone, config, batch.x, batch.sigma, batch.context, batch.pooled, batch.mask, f"without an eraser, {where}")
     raise Diverged(f"the training diverged {where}: lower learning_rate, guidance or eta")

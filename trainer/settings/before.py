@@ -175,4 +175,4 @@ def check_answers(config: Config, backbone: Backbone) -> None:
     sigma = backbone.sigmas(config.sampling_steps)[:1].to(backbone.device)
     with torch.random.fork_rng(devices=[]):
         x = backbone.noise(config.size_of(False), config.seed)[None].to(backbone.device) * sigma
-    check_base(backbone, config, x, sigma, text.tokens, text.pooled, "for an empty prompt")
+    check_base(backbone, config, x, sigma, text.tokens, text.pooled, text.mask, "for an empty prompt")

@@ -7,7 +7,8 @@
                            (--comfyui FOLDER: the host tests on that ComfyUI, with its own Python or --python PYTHON;
                            what else is given goes to pytest)
     python dev.py bench    erasers and what people would use instead, side by side, for hours; out/bench/report.md
-                           (--quick: three minutes; --speed: what the node costs alone; --fullsize: models of full size)
+                           (--quick: three minutes; --speed: what the node costs alone; --fullsize: models of full size;
+                           --language --captions FILE --prompts FILE: the switch on a real text encoder and real text)
     python dev.py host     a ComfyUI server with this pack installed, to open in a browser (--port N, and ComfyUI's own options)
 
 Each sets up what it needs first: a virtual environment in .venv, a real ComfyUI in .host. Nothing is done twice.
@@ -190,6 +191,9 @@ def bench(arguments) -> int:
         return run("benchmarks/speed.py")
     if "--fullsize" in arguments:
         return run("benchmarks/fullsize.py")
+    if "--language" in arguments:
+        files = [str(Path(a).resolve()) if Path(a).is_file() else a for a in arguments if a != "--language"]
+        return run("benchmarks/language/bench.py", *files, threads=1)
     return run("benchmarks/bench.py", *arguments, threads=1)
 
 

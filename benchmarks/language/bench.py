@@ -30,7 +30,7 @@ from host.start import find_comfy, start_comfy
 HERE = Path(__file__).parent
 FILES = ("1", "10", "100", "synonyms")
 SEED = 5
-TEN, REST, QUICK = Scale(captions=100, long=80, others=5), Scale(captions=40, long=10, others=0), Scale(20, 20, 2)
+TEN, REST, QUICK = Scale(captions=100, long=60, others=3), Scale(captions=40, long=10, others=0), Scale(20, 20, 2)
 QUICK_SETTINGS = {"neighbours": 0, "pair_prompts": 16}  # so that it takes two minutes
 
 
@@ -71,22 +71,19 @@ def files(wanted: list[str], concepts: list[Concept], quick: bool) -> list[tuple
     every = [(label, group, [c.entry for c in group]) for label, group in plain]
     if not quick:
         every.append(("synonyms", ten, [c.entry_with_synonyms for c in ten]))
-    return [f for f in every if str(f[0]) in wanted]
+    return [f for label in wanted for f in every if str(f[0]) == label]
 
 
 def rows(measured: Measured) -> dict[str, list]:
     """What a file adds to the report."""
-    found = {
-        "concepts": [measured.concept(k) for k in range(len(measured.names))],
-        "any": [] if measured.label == 1 else [measured.any()],
-        "kinds": [] if measured.label == 1 else measured.kinds(),
-        "examples": [] if measured.label == 1 else [measured.extremes()],
-        "beside": measured.beside() if measured.label != 100 else [],
-    }
-    phrases = {"homonyms": "homonym", "synonyms": "synonym", "near": "near"}
+    found: dict[str, list] = {"concepts": [measured.concept(k) for k in range(len(measured.names))]}
+    if measured.label != 1:
+        found |= {"any": [measured.any()], "kinds": measured.kinds(), "places": measured.places(), "examples": [measured.extremes()]}
+    if measured.label != 100:
+        phrases = {"homonyms": "homonym", "synonyms": "synonym", "near": "near"}
+        found |= {"beside": measured.beside()} | {key: measured.phrases(what) for key, what in phrases.items()}
     fit = measured.fitted
-    cost = {"file": measured.label, "names": len(measured.names)} | fit.prompts | fit.seconds
-    return found | {key: measured.phrases(what) if measured.label != 100 else [] for key, what in phrases.items()} | {"cost": [cost]}
+    return found | {"cost": [{"file": measured.label, "names": len(measured.names)} | fit.prompts | fit.seconds]}
 
 
 def run(captions: Path, prompts: Path, out: Path, wanted: list[str], quick: bool, say=print) -> dict:
@@ -95,11 +92,12 @@ def run(captions: Path, prompts: Path, out: Path, wanted: list[str], quick: bool
 
     started = time.time()
     backbone = TextOnly(load_clip())
-    concepts = few(read()) if quick else read()
+    concepts = read() if "100" in wanted and not quick else few(read())
     ten = {c.name for c in few(concepts)}
     scale = lambda c: QUICK if quick else TEN if c.name in ten else REST
     reading = Reading(backbone, concepts, captions, prompts, scale, out / "language", say)
     result: dict = {
+        **{key: [] for key in ("concepts", "any", "cost")},
         "texts": {"captions": len(reading.captions.texts), "prompts": len(reading.prompts.texts), "made": len(reading.made.made)}
         | {f"made_{what}": sum(m.what == what for m in reading.made.made) for what in dict.fromkeys(m.what for m in reading.made.made)},
         "seconds_reading": round(time.time() - started, 1),
@@ -107,8 +105,12 @@ def run(captions: Path, prompts: Path, out: Path, wanted: list[str], quick: bool
     settings = QUICK_SETTINGS if quick else {}
     for label, group, entries in files(wanted, concepts, quick):
         say(f"a file of {label}: {', '.join(c.name for c in group[:10])}{', ...' * (len(group) > 10)}")
-        for key, found in rows(reading.measured(fitted(backbone, group, entries, settings, lambda *_: None), label)).items():
-            result.setdefault(key, []).extend(found)
+        found = rows(reading.measured(fitted(backbone, group, entries, settings, lambda *_: None), label))
+        if label == "synonyms":
+            result["with_synonyms"] = found
+        else:
+            for key, more in found.items():
+                result.setdefault(key, []).extend(more)
         out.mkdir(parents=True, exist_ok=True)
         (out / "language.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (out / "language.md").write_text(report.page(result), encoding="utf-8")

@@ -6,7 +6,7 @@ import torch
 
 from .concepts import Concept
 from .fit import Fitted
-from .texts import tags
+from .texts import PLACES, tags
 
 SHOWN = 15
 KINDS: dict[str, Callable[[str], bool]] = {  # of prompts; one may be of several
@@ -111,6 +111,12 @@ class Measured:
         alarms = [share(fires[own & self.sides[where].on(name, "none"), k]) for k, name in enumerate(self.names)]
         none = own & self.sides[where].of_none(self.names)
         return {"texts": int(own.sum()), "any": share(fires[none].any(1)), "false_alarms": mean(alarms)}
+
+    def places(self) -> list[dict]:
+        """Misses by the place of the concept in a long text and a list of tags: 0 its beginning, 1 its end."""
+        count = range(len(self.names))
+        missed = lambda what, place: share(torch.cat([self.of(k, what, str(place)) for k in count]) <= 0)
+        return [{"file": self.label, "place": p, "missed_long": missed("long", p), "missed_tags": missed("tags", p)} for p in PLACES]
 
     def extremes(self) -> dict:
         """The highest false alarms, of a concept's none more than a third, and the lowest hits, by name: concept, text, margin."""

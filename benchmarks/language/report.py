@@ -44,46 +44,74 @@ def summary(result: dict) -> str:
     return table(["file of", *(f"{t}, %: mean / worst" for t in TITLES), "any fires, %: captions / prompts"], rows)
 
 
-def page(result: dict) -> str:
-    """The whole of language.md."""
-    count = result["texts"]
-    parts = [HEAD, f"{count['captions']} captions and {count['prompts']} prompts that people wrote, {count['made']} texts made of them.\n"]
-    parts += [summary(result), "## Each concept\n"]
-    for file, concepts in by_file(result["concepts"]).items():
-        if file != 1 and file == max(f for f in by_file(result["concepts"]) if isinstance(f, int)) and len(concepts) > 20:
-            concepts = sorted(concepts, key=lambda c: -max(c[key] or 0 for key in SHARES))[:20]
-            parts.append(f"File of {file}, the twenty worst, %:\n")
-        else:
-            parts.append(f"File of {file}, %:\n")
-        head = ["concept", *TITLES, "with homonyms", "AUC", "captions that name it (given)"]
-        rows = [
-            [c["name"], *(percent(c[k]) for k in (*SHARES, "false_alarms_with_homonyms")), c["auc"], f"{c['named']} ({c['given']})"]
-            for c in concepts
-        ]
-        parts.append(table(head, rows))
-    parts.append("## Kinds of text\n\nTexts that mention none of the file's concepts, %:\n")
-    rows = [[k["file"], k["kind"], k["texts"], percent(k["any"]), percent(k["false_alarms"])] for k in result["kinds"]]
-    parts.append(table(["file of", "kind", "texts", "any fires", "a concept's false alarms"], rows))
-    parts.append("## By other words, in another sense, behind a no\n\nHow often a concept fires there, %:\n")
+def shares(rows: list[dict], keys: tuple[str, ...]) -> list[list]:
+    return [[percent(row[key]) for key in keys] for row in rows]
+
+
+def each_concept(file: int, concepts: list[dict]) -> str:
+    """A table of a file's concepts; of many the twenty worst."""
+    shown = sorted(concepts, key=lambda c: -max(c[key] or 0 for key in SHARES))[:20] if len(concepts) > 20 else concepts
+    head = ["concept", *TITLES, "with homonyms", "AUC", "captions that name it (given)"]
+    keys = (*SHARES, "false_alarms_with_homonyms")
+    rows = [[c["name"], *cells, c["auc"], f"{c['named']} ({c['given']})"] for c, cells in zip(shown, shares(shown, keys))]
+    return f"File of {file}{', the twenty worst' * (len(shown) < len(concepts))}, %:\n\n" + table(head, rows)
+
+
+def alluded(result: dict) -> list[str]:
+    """Where a concept is meant by another word, or its name by something else, or denied."""
+    said = lambda b, side: f"{percent(b[side])} ({percent(b[side + '_captions'])} of {b[side + '_given']})"
     rows = [
-        [b["file"], b["name"]]
-        + [f"{percent(b[side])} ({percent(b[side + '_captions'])} of {b[side + '_given']})" for side in ("synonym", "homonym", "negated")]
-        + [percent(b["near"])]
-        for b in result["beside"]
+        [b["file"], b["name"], *(said(b, side) for side in ("synonym", "homonym", "negated")), percent(b["near"])] for b in result["beside"]
     ]
+    parts = ["## By other words, in another sense, behind a no\n\nHow often a concept fires there, %:\n"]
     parts.append(table(["file of", "concept", "synonyms (given captions)", "homonyms", "behind a no", "near things"], rows))
     for key, what in (("homonyms", "Homonyms"), ("near", "Near things"), ("synonyms", "Synonyms")):
-        parts.append(f"{what} that fire, of the made texts of each, %:\n")
+        parts.append(f"{what} that fire, of the texts made of each, %:\n")
         for file, entries in by_file(result[key]).items():
-            names = dict.fromkeys(e["concept"] for e in entries)
-            shown = lambda name: ", ".join(f"{e['phrase']} {100 * e['fires']:.0f}" for e in entries if e["concept"] == name)
-            parts.append("\n".join(f"- file of {file}, {name}: {shown(name)}" for name in names) + "\n")
-    parts.append("## The highest false alarms and the lowest hits\n\nThe margin is the score less the threshold.\n")
+            parts.append("\n".join(f"- file of {file}, {name}: {phrases}" for name, phrases in firing(entries).items()) + "\n")
+    return parts
+
+
+def firing(entries: list[dict]) -> dict[str, str]:
+    """Of every concept its phrases, each with the share that fires."""
+    found: dict[str, list[str]] = {}
+    for e in entries:
+        found.setdefault(e["concept"], []).append(f"{e['phrase']} {100 * e['fires']:.0f}")
+    return {name: ", ".join(phrases) for name, phrases in found.items()}
+
+
+def with_synonyms(found: dict) -> list[str]:
+    """A file of the ten where each has two synonyms named."""
+    head = ["concept", *TITLES, "synonyms, of the texts made of each"]
+    fires = firing(found["synonyms"])
+    rows = [[c["name"], *cells, fires.get(c["name"], "-")] for c, cells in zip(found["concepts"], shares(found["concepts"], SHARES))]
+    return ["## Ten, each with its first two synonyms named\n\n%:\n", table(head, rows)]
+
+
+def examples(result: dict) -> list[str]:
+    parts = ["## The highest false alarms and the lowest hits\n\nThe margin is the score less the threshold.\n"]
     for example in result["examples"]:
         for key, title in (("highest_false_alarms", "highest false alarms"), ("lowest_hits", "lowest hits")):
             rows = [[e["concept"], e["margin"], e["text"][:100].replace("|", "/")] for e in example[key]]
             parts.append(f"File of {example['file']}, {title}:\n\n" + table(["concept", "margin", "text"], rows))
+    return parts
+
+
+def page(result: dict) -> str:
+    """The whole of language.md."""
+    count, files = result["texts"], by_file(result["concepts"])
+    parts = [HEAD, f"{count['captions']} captions and {count['prompts']} prompts that people wrote, {count['made']} texts made of them.\n"]
+    parts += [summary(result), "## Each concept\n", *(each_concept(file, concepts) for file, concepts in files.items())]
+    if "kinds" in result:
+        parts.append("## Kinds of text\n\nTexts that mention none of the file's concepts, %:\n")
+        rows = [[k["file"], k["kind"], k["texts"], percent(k["any"]), percent(k["false_alarms"])] for k in result["kinds"]]
+        parts.append(table(["file of", "kind", "texts", "any fires", "a concept's false alarms"], rows))
+        parts.append("Misses by the place of the concept, from the beginning to the end, %:\n")
+        rows = [[p["file"], p["place"], percent(p["missed_long"]), percent(p["missed_tags"])] for p in result["places"]]
+        parts.append(table(["file of", "place", "long", "tags"], rows))
+    parts += alluded(result) if "beside" in result else []
+    parts += with_synonyms(result["with_synonyms"]) if "with_synonyms" in result else []
+    parts += examples(result) if "examples" in result else []
     parts.append("## What it costs\n\nSeconds of one core:\n")
     rows = [[c["file"], c["targets"], c["safe"], c["encoding"], c["switch"]] for c in result["cost"]]
-    parts.append(table(["file of", "target prompts", "safe prompts", "encoding", "the switch"], rows))
-    return "\n".join(parts)
+    return "\n".join([*parts, table(["file of", "target prompts", "safe prompts", "encoding", "the switch"], rows)])

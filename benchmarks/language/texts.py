@@ -29,7 +29,7 @@ class Made:
     text: str
     concept: str
     what: str  # captions, long, tags, negated, homonym, synonym or near
-    phrase: str = ""  # the homonym, synonym or near thing
+    phrase: str = ""  # the homonym, synonym or near thing, or the place of the concept in the text
 
 
 def lines(path: Path) -> list[str]:
@@ -46,7 +46,8 @@ def tags(prompt: str) -> list[str]:
 def framed(frame: str, name: str, phrase: str, caption: str) -> str:
     """A frame with a concept and a caption in it; "{subject}" is the caption with the concept in its first person's place."""
     if frame == "{subject}":
-        return phrase[0].upper() + phrase[1:] + SUBJECT.sub("", caption)
+        rest = SUBJECT.sub("", caption)
+        return phrase[0].upper() + phrase[1:] + (rest if rest != caption else f", {caption}")
     bare = caption.rstrip(" .")
     lowered = bare[0].lower() + bare[1:]
     return frame.format(x=name, a=phrase, caption=lowered if not frame.startswith("{caption}") else bare)
@@ -84,8 +85,9 @@ class Maker:
                 around.append(self.rng.choice(self.captions).rstrip(" ."))
             for place in PLACES:
                 at = round(place * len(around))
-                texts.append(". ".join([*around[:at], sentence.rstrip(" ."), *around[at:]]))
-        return [Made(text, self.concept.name, "long") for text in texts]
+                text = ". ".join([*around[:at], sentence.rstrip(" ."), *around[at:]])
+                texts.append(Made(text, self.concept.name, "long", str(place)))
+        return texts
 
     def tagged(self, count: int) -> list[Made]:
         """Prompts of tags with the concept as one more, at every place in turn."""
@@ -95,8 +97,8 @@ class Maker:
             tag = self.rng.choice((self.concept.name, self.concept.phrase))
             for place in PLACES:
                 at = round(place * len(parts))
-                texts.append(", ".join([*parts[:at], tag, *parts[at:]]))
-        return [Made(text, self.concept.name, "tags") for text in texts]
+                texts.append(Made(", ".join([*parts[:at], tag, *parts[at:]]), self.concept.name, "tags", str(place)))
+        return texts
 
     def negated(self, count: int) -> list[Made]:
         return [Made(self.in_caption(NEGATED[i % len(NEGATED)]), self.concept.name, "negated") for i in range(count)]

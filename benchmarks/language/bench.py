@@ -105,7 +105,7 @@ def run(captions: Path, prompts: Path, out: Path, wanted: list[str], quick: bool
     settings = QUICK_SETTINGS if quick else {}
     for label, group, entries in files(wanted, concepts, quick):
         say(f"a file of {label}: {', '.join(c.name for c in group[:10])}{', ...' * (len(group) > 10)}")
-        found = rows(reading.measured(fitted(backbone, group, entries, settings, lambda *_: None), label))
+        found = rows(reading.measured(fitted(backbone, group, entries, settings, out / "language", lambda *_: None), label))
         if label == "synonyms":
             result["with_synonyms"] = found
         else:

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from trainer.config import from_mapping
 from trainer.data import Texts
@@ -20,10 +21,10 @@ class Fitted:
     seconds: dict[str, float]
 
 
-def fitted(backbone, concepts: list[Concept], entries: list[str], settings: dict, progress) -> Fitted:
-    """A file of `entries`, one of each concept, by a training's defaults but for `settings`."""
+def fitted(backbone, concepts: list[Concept], entries: list[str], settings: dict, folder: Path, progress) -> Fitted:
+    """A file of `entries`, one of each concept, by a training's defaults but for `settings`; `folder` is where it would lie."""
     started = time.time()
-    settings = {"base": "MiniLM", "out": "language.safetensors", "erase": entries, "clip_skips": [1]} | settings
+    settings = {"base": "MiniLM", "out": str(folder / "language.safetensors"), "erase": entries, "clip_skips": [1]} | settings
     config = resolve(from_mapping(settings, "the language benchmark"), backbone, progress)
     texts = Texts(config, backbone, progress)
     encoded = time.time()

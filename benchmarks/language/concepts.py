@@ -11,18 +11,18 @@ NAMED = 2  # synonyms that a user adds to the name, of the list
 NEGATIONS = r"\b(?:no|not|never|without|minus|isn't|aren't|n't|free of|instead of)(?:[\s-]+\w+){0,2}[\s-]+"
 
 
-def both_numbers(word: str) -> str:
+def both_numbers(word: str, between: str = r"[\s-]+") -> str:
     """A pattern of a word or phrase in one or more, blanks and hyphens alike."""
-    text = r"[\s-]+".join(map(re.escape, re.split(r"[\s-]+", word.lower())))
+    text = between.join(map(re.escape, re.split(r"[\s-]+", word.lower())))
     for one, more in (("y", "ies"), ("fe", "ves"), ("man", "men")):
         if text.endswith(one):
             return f"{text.removesuffix(one)}(?:{one}s?|{more})"
     return f"{text}(?:e?s)?"
 
 
-def pattern(words: tuple[str, ...]) -> re.Pattern:
-    """Whole words of a text in lower case; matches nothing where there is no word."""
-    return re.compile(rf"\b(?:{'|'.join(map(both_numbers, sorted(words, key=len, reverse=True)))})\b" if words else r"(?!)")
+def pattern(words: tuple[str, ...], between: str = r"[\s-]+") -> re.Pattern:
+    """Whole words of a text in lower case, `between` standing for blanks; matches nothing where there is no word."""
+    return re.compile(rf"\b(?:{'|'.join(both_numbers(w, between) for w in sorted(words, key=len, reverse=True))})\b" if words else r"(?!)")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ class Concept:
 
     @cached_property
     def homonym(self) -> re.Pattern:
-        return pattern(tuple(h for h in self.homonyms if self.named.search(h.lower())))
+        """Phrases that hold the name, also written in one word: "hotdog"."""
+        return pattern(tuple(h for h in self.homonyms if self.named.search(h.lower())), r"[\s-]*")
 
     @cached_property
     def negated(self) -> re.Pattern:

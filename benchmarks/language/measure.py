@@ -119,7 +119,7 @@ class Measured:
         return [{"file": self.label, "place": p, "missed_long": missed("long", p), "missed_tags": missed("tags", p)} for p in PLACES]
 
     def extremes(self) -> dict:
-        """The highest false alarms, of a concept's none more than a third, and the lowest hits, by name: concept, text, margin."""
+        """The highest false alarms and the lowest hits by name, of a concept at most five from captions, prompts and made texts each."""
         alarms, hits = [], []
         for where, texts in (("captions", self.captions.texts), ("prompts", self.prompts.texts)):
             for k, name in enumerate(self.names):
@@ -128,6 +128,10 @@ class Measured:
                     rows = self.sides[where].on(name, side).nonzero().flatten()
                     order = rows[column[rows].argsort(descending=best)][: SHOWN // 3]
                     found += [(round(column[i].item(), 2), name, texts[i]) for i in order.tolist()]
+        for k, name in enumerate(self.names):
+            rows = [i for i, m in enumerate(self.made.made) if m.concept == name and m.what in ("captions", "long", "tags")]
+            order = sorted(rows, key=lambda i: self.made_margins[i, k].item())[: SHOWN // 3]
+            hits += [(round(self.made_margins[i, k].item(), 2), name, self.made.made[i].text) for i in order]
         listed = lambda found: [{"concept": name, "margin": margin, "text": text} for margin, name, text in found[:SHOWN]]
         return {"file": self.label, "highest_false_alarms": listed(sorted(alarms)[::-1]), "lowest_hits": listed(sorted(hits))}
 

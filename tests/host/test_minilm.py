@@ -91,15 +91,17 @@ def test_a_prompt_beyond_the_longest_goes_on_in_another_chunk(minilm, clip):
 
 def test_the_trainer_encodes_with_it_without_a_denoiser(clip):
     """Many prompts in one forward are each as alone, and the switch sees their real tokens only."""
+    from benchmarks.language.encoder import TextOnly
     from host.backbone import Backbone
 
-    backbone = Backbone(None, clip, None)
-    text = backbone.encode(list(TEXTS))
-    condition = text.condition()
-    for row, prompt in enumerate(TEXTS):
-        states, pooled = encode(clip, prompt)
-        assert condition.mask[row].sum() == states.shape[1]
-        assert (text.tokens[row, : states.shape[1]] - states[0]).abs().max() < 5e-6 and (text.pooled[row] - pooled[0]).abs().max() < 2e-6
+    backbone = TextOnly(clip)
+    for text in (backbone.encode(list(TEXTS)), Backbone.encode(backbone, list(TEXTS))):  # by length, and all padded to the longest
+        condition = text.condition()
+        for row, prompt in enumerate(TEXTS):
+            states, pooled = encode(clip, prompt)
+            count = states.shape[1]
+            assert condition.mask[row].sum() == count
+            assert (text.tokens[row, :count] - states[0]).abs().max() < 5e-6 and (text.pooled[row] - pooled[0]).abs().max() < 2e-6
     words = backbone.vocabulary()
     assert {"cat", "kitten", "forest"} <= set(words) and len(words) > 20_000
     assert all(w.isascii() and w.isalpha() for w in words)

@@ -12,6 +12,7 @@ from . import samples
 from .config import Config
 from .prompts import concepts, wordings
 from .prompts.neighbours import meaningless
+from .reading import read_text
 from .run.beside import cache_path
 from .run.progress import watched
 from .samples import Asked, Batch, Labels, Samples
@@ -73,6 +74,7 @@ class Data:
             every = [backbone.encode(prompts, skip).condition() for skip in config.clip_skips]
         self.text, mapped, self.empty = shown.rows(slice(len(texts))), shown.rows(slice(len(texts), 2 * len(texts))), shown.tokens[-1:]
         self.anchor_text = shown.rows(slice(2 * len(texts), -1))
+        self.text_read = read_text(config, backbone, *self.empty.shape[1:], progress)
         count = len(self.target_texts)
         self.conditions = every  # targets, then safe prompts; the others are parts of them
         self.target_conditions, self.safe_conditions = [c.rows(slice(count)) for c in every], [c.rows(slice(count, None)) for c in every]
@@ -82,7 +84,7 @@ class Data:
 
     def seen(self) -> set[str]:
         """Every prompt that the training reads."""
-        return {*self.target_texts, *self.safe_texts}
+        return {*self.target_texts, *self.safe_texts, *self.text_read.texts}
 
     def label(self, erased) -> Labels:
         """Which concepts the target prompts name, and which of those are off."""

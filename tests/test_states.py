@@ -4,7 +4,7 @@ import torch
 
 from host.encode import Text
 from trainer import states
-from trainer.states import States, read
+from trainer.states import States, cached, read
 from unhype.condition import Condition
 
 
@@ -55,11 +55,36 @@ class Lettered:
         return Text(tokens, torch.zeros(len(prompts), 1))
 
 
-def test_prompts_are_read_in_groups_of_one_length_with_the_clip_skips_in_turn(monkeypatch):
+def test_prompts_are_read_by_length_those_with_weights_apart_and_the_clip_skips_in_turn(monkeypatch):
     monkeypatch.setattr(states, "GROUP", 2)
-    encoder, prompts = Lettered(), ["aaaa", "b", "cc", "ddddd", "e", "ffffff", "g"]
+    encoder, prompts = Lettered(), ["aaaa", "b", "cc", "ddddd", "e", "ffffff", "g", "(h)"]
     found = read(encoder, prompts, [1, 2])
     rows = found.flat.split(found.length.tolist())
     assert ["".join(chr(int(c)) for c in row[:, 0]) for row in rows] == prompts
-    assert [int(row[0, 1]) for row in rows] == [1, 2, 1, 2, 1, 2, 1]
-    assert encoder.groups == [(1, [1, 1]), (1, [2, 4]), (2, [1, 5]), (2, [6])]
+    assert [int(row[0, 1]) for row in rows] == [1, 2, 1, 2, 1, 2, 1, 2]
+    assert encoder.groups == [(1, [1, 1]), (1, [2, 4]), (2, [1, 5]), (2, [6]), (2, [3])]
+
+
+def test_what_an_encoder_made_of_a_text_is_read_from_the_file_by_that_encoder_alone(tmp_path, monkeypatch):
+    path, said = tmp_path / "written-text.cache", []
+    prompts = [chr(97 + i) * (1 + i % 5) for i in range(20)]
+    whole = lambda encoder: sum(len(group) for _, group in encoder.groups)
+
+    def found(prompts=prompts, scale=1):
+        encoder = Lettered()
+        own = encoder.encode
+        encoder.encode = lambda texts, skip: Text((t := own(texts, skip)).tokens * scale, t.pooled)
+        states = cached(encoder, prompts, [1, 2], path, said.append)
+        assert torch.equal(states.flat, read(encoder, prompts, [1, 2]).flat)
+        return whole(encoder) - len(prompts)
+
+    probes = found() - len(prompts)
+    assert 0 < probes < len(prompts) and found() == probes and not said
+    assert found(scale=2) > len(prompts) and found(prompts[1:], 2) > len(prompts) - 1
+    assert all(str(path) in line and "another text encoder or other text: encoding again" in line for line in said) and len(said) == 2
+    path.write_bytes(path.read_bytes()[:-3])
+    assert found(prompts[1:], 2) > len(prompts) - 1 and "encoding again" in said[-1]
+    monkeypatch.setattr(states, "KEPT", 10)
+    path.unlink()
+    found()
+    assert not path.exists()

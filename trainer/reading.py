@@ -9,8 +9,9 @@ from host.backbone import Backbone
 from .config import Config
 from .prompts.sentences import HELD_OUT, Sentence, mentions, sentences
 from .prompts.written import written
+from .run.beside import text_path
 from .run.progress import watched
-from .states import States, read
+from .states import States, cached, read
 from .switch import UNKNOWN
 
 ROOM = 2**30  # token state numbers of written text that are kept at the most: T5's are a million a prompt
@@ -56,7 +57,9 @@ def read_text(config: Config, backbone: Backbone, tokens: int, width: int, progr
     made = [s for s, fits in zip(made, backbone.one_chunk([s.text for s in made])) if fits]
     most = max(1, ROOM // (tokens * width))
     made = made[:: -(-len(made) // most)]
-    texts = [s.text for s in made]
+    made.sort(key=lambda s: s.named is not None)  # what is the same for any target comes first, and is encoded once
+    texts, own = [s.text for s in made], sum(s.named is None for s in made)
     with watched(backbone, "encoding written text", len(texts), progress):
-        states = read(backbone, texts, config.clip_skips)
+        kept = cached(backbone, texts[:own], config.clip_skips, text_path(config.out), progress)
+        states = States.together([kept, read(backbone, texts[own:], config.clip_skips)])
     return Reading(texts, states, labels_of(made, erased), torch.tensor([s.held_out for s in made], dtype=torch.bool))

@@ -1,14 +1,21 @@
 """Token states of many prompts of any length, one behind the other: what the switch is fitted on."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
 
 import torch
 
 from host.backbone import Backbone
 from unhype.condition import TOGETHER, Condition
 
+from .run.sealed import Damaged, read_sealed, write_sealed
+
 GROUP = 128  # prompts of about one length that are encoded together
+PROBES = 8  # prompts that a text encoder is known by
+KEPT = 2**29  # numbers that are kept in a file, at most: a graphics card reads T5's again as fast
 LARGEST = torch.finfo(torch.float16).max
 
 
@@ -49,13 +56,39 @@ class States:
 
 @torch.no_grad()
 def read(backbone: Backbone, prompts: list[str], clip_skips: list[int]) -> States:
-    """The prompts' states, of one clip skip each in turn. They are encoded by their length: an encoder that takes any number
-    of tokens pads all that it reads together to the longest."""
-    order = sorted(range(len(prompts)), key=lambda i: (i % len(clip_skips), len(prompts[i])))
-    found = []
-    for skip in range(len(clip_skips)):
-        mine = [i for i in order if i % len(clip_skips) == skip]
-        for start in range(0, len(mine), GROUP):
-            texts = [prompts[i] for i in mine[start : start + GROUP]]
-            found.append(States.of(backbone.encode(texts, clip_skips[skip]).condition()))
+    """The prompts' states, of one clip skip each in turn.
+
+    They are encoded by their length, since an encoder that takes any number of tokens pads all that it reads together to the
+    longest, and apart from those with weights, which are read one by one.
+    """
+    kind = lambda i: (i % len(clip_skips), "(" in prompts[i])
+    order, found = sorted(range(len(prompts)), key=lambda i: (*kind(i), len(prompts[i]))), []
+    for (skip, _), mine in groupby(order, kind):
+        texts = [prompts[i] for i in mine]
+        for start in range(0, len(texts), GROUP):
+            found.append(States.of(backbone.encode(texts[start : start + GROUP], clip_skips[skip]).condition()))
     return States.together(found).rows(torch.tensor(order).argsort())
+
+
+def cached(backbone: Backbone, prompts: list[str], clip_skips: list[int], path: Path, progress) -> States:
+    """As `read` has them, from the file at `path` where it holds what this text encoder made of these prompts."""
+    probes = read(backbone, prompts[:: max(1, len(prompts) // PROBES)], clip_skips)
+    digest = hashlib.sha256(repr((prompts, clip_skips)).encode())
+    digest.update(probes.flat.view(torch.uint8).numpy())
+    key = digest.hexdigest()
+
+    def judge(metadata, found):
+        if metadata.get("key") != key:
+            raise Damaged(f"{path} is of another text encoder or other text")
+        if found.keys() != vars(probes).keys():
+            raise Damaged(f"{path} is damaged: it does not hold token states")
+
+    if path.exists():
+        try:
+            return States(**read_sealed(path, judge)[0])
+        except Damaged as error:
+            progress(f"{error}: encoding again")
+    states = read(backbone, prompts, clip_skips)
+    if states.flat.numel() <= KEPT:
+        write_sealed(vars(states), path, {"key": key})
+    return states

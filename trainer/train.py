@@ -9,8 +9,9 @@
 It works from any folder: a path with a folder is taken from where you are, and MODEL and cat, without one, lie where
 ComfyUI looks: in models/checkpoints or diffusion_models, and in models/unhype.
 
-Beside the eraser file it writes a .jsonl log, .previews/*.png, a .cache of samples and a .state to resume from. It ends
-with a verdict, on prompts that the training did not see; where it misses a bar of the settings, the exit code is 3.
+Beside the eraser file it writes a .jsonl log, .previews/*.png, a .cache of samples and a .state to resume from, and into the
+folder written-text.cache, for every training there. It ends with a verdict, on prompts that the training did not see; where it
+misses a bar of the settings, the exit code is 3.
 ComfyUI is found by --comfyui, COMFYUI_PATH, or the folder the pack lies in.
 """
 

@@ -74,9 +74,9 @@ class Data:
             every = [backbone.encode(prompts, skip).condition() for skip in config.clip_skips]
         self.text, mapped, self.empty = shown.rows(slice(len(texts))), shown.rows(slice(len(texts), 2 * len(texts))), shown.tokens[-1:]
         self.anchor_text = shown.rows(slice(2 * len(texts), -1))
-        self.text_read = read_text(config, backbone, *self.empty.shape[1:], progress)
         count = len(self.target_texts)
         self.conditions = every  # targets, then safe prompts; the others are parts of them
+        self.text_read = read_text(config, backbone, *every[0].tokens.shape[1:], progress)
         self.target_conditions, self.safe_conditions = [c.rows(slice(count)) for c in every], [c.rows(slice(count, None)) for c in every]
         asked, kept = Asked(self.targets, self.text, mapped), Asked(anchors, self.anchor_text, self.anchor_text) if anchors else None
         self.samples = samples.cached_samples(backbone, config, asked, kept, cache_path(config.out), progress, unconditional)

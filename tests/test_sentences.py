@@ -7,6 +7,7 @@ import pytest
 from trainer.prompts import sentences as made_of
 from trainer.prompts.concepts import parse_erase
 from trainer.prompts.sentences import HELD_OUT, MOST_TAGS, WORDS, mentions, sentences
+from trainer.prompts.words import FUNCTION_WORDS, SUPERORDINATES
 from trainer.prompts.written import parsed, written
 from trainer.reading import labels_of
 from trainer.switch import UNKNOWN
@@ -55,10 +56,18 @@ def test_whole_kinds_of_text_are_held_out(made):
     held = set("ej")  # every fifth of ten
     assert HELD_OUT == 5
     for sentence in made:
+        if set(sentence.text.split()) <= set(FUNCTION_WORDS):
+            continue
         assert kinds_in(sentence.text) and (kinds_in(sentence.text) <= held) == sentence.held_out, sentence
         assert sentence.held_out or not kinds_in(sentence.text) & held
     for out in (False, True):
         assert {s.named for s in made if s.held_out == out} == {None, 0, 1, 2}
+
+
+def test_general_words_and_words_that_mean_nothing_are_retained(made):
+    safe = [s.text for s in made if s.named is None]
+    assert sum(any(word in text.split() for word in SUPERORDINATES) for text in safe) > 100
+    assert sum(set(text.split()) <= set(FUNCTION_WORDS) for text in safe) > 200
 
 
 def test_targets_stand_in_long_prompts_and_among_tags(made):

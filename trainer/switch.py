@@ -13,9 +13,9 @@ AVERAGED = 0.5  # of the iterations, the last: their mean is taken, so that no s
 WEIGHT_DECAY = 0.002  # of each concept by itself, however many there are
 OF_TARGETS = 0.5  # of a batch, at most: the targets of a hundred concepts would crowd out what is safe
 TAIL = 0.005  # of held-out scores that the threshold does not look at: a prompt may mean more than its label says
-# Where between the highest safe and the lowest target score the threshold lies: in the middle. People write what no text of ours
-# holds, and bury a word deeper in a list of tags than ours do.
-MARGIN = 0.5
+# Where between the highest safe and the lowest target score the threshold lies: about the middle. People write what no text of
+# ours holds, and bury a word deeper in a list of tags than ours do.
+MARGIN = 0.55
 UNKNOWN = -1  # label of a prompt that may mean the concept or not, on which it is neither fitted nor judged
 
 

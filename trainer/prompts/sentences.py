@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 from .concepts import Erase
 from .templates import fill
+from .words import FUNCTION_WORDS, SUPERORDINATES
 from .written import Written, forms_of, parts_of, put
 
 HELD_OUT = 5  # every fifth kind of text goes to the switch's calibration
 TARGETS, FEWEST, MOST = 4000, 90, 400  # texts with a target in them, of all concepts together; of one, at the least and at the most
 LONG, TAGS = 4, 4  # every fourth of them is a long prompt, every fourth a list of tags
-SAFE = 300  # texts of each of these kinds without a target, and as many with a retained thing in a place
+SAFE = 300  # texts of every kind that is made without a target
+RUN = (2, 12)  # function words
 PARTS, WORDS = 8, 110  # of a long prompt, at the most
 FEWEST_TAGS, MOST_TAGS, TAG = 3, 25, 4  # of a list of tags; words of a tag
 
@@ -44,12 +46,15 @@ def sentences(erased: list[Erase], texts: tuple[Written, ...], retain: list[str]
 
 
 def safe(texts: list[Written], retain: list[str], count: int, seed: int) -> list[str]:
-    """`count` long prompts, as many lists of tags and as many texts with a retained thing in a place of theirs."""
+    """`count` long prompts, as many lists of tags, texts with a retained thing or a general word in a place of theirs, and
+    runs of words that mean nothing by themselves."""
     rng = random.Random(seed)
     tags, placed = tags_of(texts), [t for t in texts if t.places]
     made = [long(parts(texts, rng), rng) for _ in range(count)] if texts else []
     made += [listed(some_tags(tags, rng)) for _ in range(count)] if len(tags) >= MOST_TAGS else []
-    return made + [with_name(rng.choice(placed), rng.choice(retain), rng) for _ in range(count) if placed and retain]
+    names = [*retain, *SUPERORDINATES]
+    made += [with_name(rng.choice(placed), rng.choice(names), rng) for _ in range(count) if placed]
+    return made + [" ".join(rng.choices(FUNCTION_WORDS, k=rng.randint(*RUN))) for _ in range(count)]
 
 
 def targets(concept: Erase, texts: list[Written], count: int, seed: int) -> list[str]:

@@ -11,7 +11,7 @@ from .prompts.sentences import HELD_OUT, Sentence, mentions, sentences
 from .prompts.written import written
 from .run.beside import text_path
 from .run.progress import watched
-from .states import States, cached, read
+from .states import States, cached, probes_of, read
 from .switch import UNKNOWN
 
 ROOM = 2**30  # token state numbers of written text that are kept at the most: T5's are a million a prompt
@@ -59,7 +59,7 @@ def read_text(config: Config, backbone: Backbone, tokens: int, width: int, progr
     made = made[:: -(-len(made) // most)]
     made.sort(key=lambda s: s.named is not None)  # what is the same for any target comes first, and is encoded once
     texts, own = [s.text for s in made], sum(s.named is None for s in made)
-    with watched(backbone, "encoding written text", len(texts), progress):
+    with watched(backbone, "encoding written text", len(texts) + len(probes_of(texts[:own])), progress):
         kept = cached(backbone, texts[:own], config.clip_skips, text_path(config.out), progress)
         states = States.together([kept, read(backbone, texts[own:], config.clip_skips)])
     return Reading(texts, states, labels_of(made, erased), torch.tensor([s.held_out for s in made], dtype=torch.bool))

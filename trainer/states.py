@@ -70,9 +70,14 @@ def read(backbone: Backbone, prompts: list[str], clip_skips: list[int]) -> State
     return States.together(found).rows(torch.tensor(order).argsort())
 
 
+def probes_of(prompts: list[str]) -> list[str]:
+    """The prompts by whose states a text encoder is known."""
+    return prompts[:: max(1, len(prompts) // PROBES)]
+
+
 def cached(backbone: Backbone, prompts: list[str], clip_skips: list[int], path: Path, progress) -> States:
     """As `read` has them, from the file at `path` where it holds what this text encoder made of these prompts."""
-    probes = read(backbone, prompts[:: max(1, len(prompts) // PROBES)], clip_skips)
+    probes = read(backbone, probes_of(prompts), clip_skips)
     digest = hashlib.sha256(repr((prompts, clip_skips)).encode())
     digest.update(probes.flat.view(torch.uint8).numpy())
     key = digest.hexdigest()

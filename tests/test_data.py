@@ -142,6 +142,15 @@ def test_written_text_is_read_without_and_with_the_targets_where_it_has_room(two
         assert held_out == ("kind e" in text) or not any(f"kind {k}" in text for k in "abcd")
 
 
+def test_of_written_text_as_much_is_read_as_there_is_time_and_room_for(tmp_path, monkeypatch):
+    whole = made(tmp_path, monkeypatch, "cat -> sky")[0].text_read
+    monkeypatch.setattr(reading, "ROOM", 100 * 3 * 2)  # three states of two numbers a prompt
+    part = made(tmp_path, monkeypatch, "cat -> sky")[0].text_read
+    assert 50 < len(part.texts) <= 101 and set(part.texts) < set(whole.texts)
+    for label in (0, 1):
+        assert {bool(h) for h, own in zip(part.held_out, part.labels[:, 0]) if own == label} == {False, True}
+
+
 def test_every_wording_of_a_target_names_what_it_names(two):
     prompts, encoder, config = two
     for row, wording in enumerate(prompts.wording.tolist()):

@@ -76,7 +76,7 @@ class Data:
         self.anchor_text = shown.rows(slice(2 * len(texts), -1))
         count = len(self.target_texts)
         self.conditions = every  # targets, then safe prompts; the others are parts of them
-        self.text_read = read_text(config, backbone, *every[0].tokens.shape[1:], progress)
+        self.text_read = read_text(config, backbone, every[0], progress)
         self.target_conditions, self.safe_conditions = [c.rows(slice(count)) for c in every], [c.rows(slice(count, None)) for c in every]
         asked, kept = Asked(self.targets, self.text, mapped), Asked(anchors, self.anchor_text, self.anchor_text) if anchors else None
         self.samples = samples.cached_samples(backbone, config, asked, kept, cache_path(config.out), progress, unconditional)

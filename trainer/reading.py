@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from host.backbone import Backbone
+from unhype.condition import Condition
 
 from .config import Config
 from .prompts.sentences import HELD_OUT, Sentence, mentions, sentences
@@ -14,7 +15,9 @@ from .run.progress import watched
 from .states import States, cached, probes_of, read
 from .switch import UNKNOWN
 
-ROOM = 2**30  # token state numbers of written text that are kept at the most: T5's are a million a prompt
+# Of written text token states at the most, or as many texts as a training has prompts: CLIP reads 77 of a text, BERT 20.
+STATES = 2**18
+ROOM = 2**30  # and numbers of theirs: T5's are a million a prompt
 
 
 @dataclass
@@ -46,20 +49,22 @@ def labels_of(made: list[Sentence], erased) -> torch.Tensor:
     return labels
 
 
-def read_text(config: Config, backbone: Backbone, tokens: int, width: int, progress) -> Reading:
-    """Written text without and with the targets, as many as there is room for.
+def read_text(config: Config, backbone: Backbone, own: Condition, progress) -> Reading:
+    """Written text without and with the targets: all of it, or evenly as much as there is time and room for.
 
     Args:
-        tokens, width: of an ordinary prompt's states.
+        own: the training's other prompts, of one clip skip.
     """
     erased = config.erased()
     made = sentences(erased, written(), config.retain, config.seed)
     made = [s for s, fits in zip(made, backbone.one_chunk([s.text for s in made])) if fits]
-    most = max(1, ROOM // (tokens * width))
-    made = made[:: -(-len(made) // most)]
-    made.sort(key=lambda s: s.named is not None)  # what is the same for any target comes first, and is encoded once
-    texts, own = [s.text for s in made], sum(s.named is None for s in made)
-    with watched(backbone, "encoding written text", len(texts) + len(probes_of(texts[:own])), progress):
-        kept = cached(backbone, texts[:own], config.clip_skips, text_path(config.out), progress)
-        states = States.together([kept, read(backbone, texts[own:], config.clip_skips)])
+    usual = max(1, int(own.mask.sum()) // len(own.mask))
+    most = min(max(STATES // usual, len(own.mask)), max(1, ROOM // (usual * own.tokens.shape[2])))
+    step = -(-len(made) // most)
+    kept, put = ([s for s in made if (s.named is not None) == named][::step] for named in (False, True))
+    texts = [s.text for s in (*kept, *put)]
+    with watched(backbone, "encoding written text", len(texts) + len(probes_of(texts[: len(kept)])), progress):
+        of_kept = cached(backbone, texts[: len(kept)], config.clip_skips, text_path(config.out), progress)
+        states = States.together([of_kept, read(backbone, texts[len(kept) :], config.clip_skips)])
+    made = [*kept, *put]
     return Reading(texts, states, labels_of(made, erased), torch.tensor([s.held_out for s in made], dtype=torch.bool))

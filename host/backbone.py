@@ -96,6 +96,10 @@ class Backbone:
             torch.cat(masks).long() if family.masked else None,
         )
 
+    def one_chunk(self, prompts: list[str]) -> list[bool]:
+        """Which prompts have room in one chunk of every text encoder."""
+        return [all(len(chunks) == 1 for chunks in self.clip.tokenize(p).values()) for p in prompts]
+
     def vocabulary(self) -> list[str]:
         """The words that are one token each of the text encoder's."""
         tables = [t.inv_vocab for t in vars(self.clip.tokenizer).values() if hasattr(t, "inv_vocab")]

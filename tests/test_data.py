@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from host.encode import Text
-from trainer import data, samples
+from trainer import data, reading, samples
 from trainer.config import Config
 from trainer.prompts import wordings
+from trainer.prompts.written import parsed
 from trainer.samples import Samples
 from unhype.condition import Condition
 from unhype.layers import FAMILIES
@@ -38,8 +39,14 @@ class Numbered:
         pooled = torch.tensor([[self.texts.index(p), clip_skip] for p in prompts]).float()
         return Text(torch.ones(len(prompts), 3, 2), pooled)
 
+    def one_chunk(self, prompts: list[str]) -> list[bool]:
+        return ["too long" not in p for p in prompts]
+
     def read(self, condition) -> list[str]:
         return [self.texts[int(n)] for n in condition.pooled[:, 0]]
+
+
+WRITTEN = tuple(parsed(f"the {{stone}} of kind {kind}", f"kind {kind}") for kind in "abcde") + (parsed("too long", "kind a"),)
 
 
 def of_anchors(backbone, config, asked, anchors, *_) -> list[Samples]:
@@ -55,6 +62,7 @@ def made(tmp_path, monkeypatch, *erase: str, family="flux", objective="direct", 
     monkeypatch.setattr(wordings, "SHARE_WEIGHTED", 0.0)
     monkeypatch.setattr(wordings, "SHARE_AMONG", 0.0)
     monkeypatch.setattr(data, "meaningless", lambda backbone, targets, count, seed: ["stone", "cloud", "moss"])
+    monkeypatch.setattr(reading, "written", lambda: WRITTEN)
     encoder = Numbered(family)
     config = Config(base="demo", clip_skips=[1, 2], erase=list(erase), out=str(tmp_path / "x.safetensors"), retain=["dog", "pig", "bear"])
     config.objective = objective
@@ -121,6 +129,26 @@ def test_the_switch_sees_every_wording_of_targets_and_of_what_is_safe(two):
         for some in (texts, safe_texts):  # among names of what is retained, and among any words of the encoder
             assert any("moss" in t for t in some) and any("bear" in t for t in some)
         assert "" in safe_texts and {p.text for p in prompts.retain} | {"dog", "pig", "bear"} <= set(safe_texts)
+
+
+def test_written_text_is_read_without_and_with_the_targets_where_it_has_room(two):
+    prompts, _, config = two
+    read = prompts.text_read
+    assert {"the stone of kind a", "the cat of kind a", "the kitty of kind a", "the owl of kind a"} < set(read.texts)
+    assert not any("too long" in t for t in read.texts) and set(read.texts) <= prompts.seen()
+    assert len(read.texts) == len(read.states) == len(read.labels) == len(read.held_out)
+    for text, label, held_out in zip(read.texts, read.labels.tolist(), read.held_out.tolist()):
+        assert label == [int(named) for named in named_in(config, text)]
+        assert held_out == ("kind e" in text) or not any(f"kind {k}" in text for k in "abcd")
+
+
+def test_of_written_text_as_much_is_read_as_there_is_time_and_room_for(tmp_path, monkeypatch):
+    whole = made(tmp_path, monkeypatch, "cat -> sky")[0].text_read
+    monkeypatch.setattr(reading, "ROOM", 100 * 3 * 2)  # three states of two numbers a prompt
+    part = made(tmp_path, monkeypatch, "cat -> sky")[0].text_read
+    assert 50 < len(part.texts) <= 101 and set(part.texts) < set(whole.texts)
+    for label in (0, 1):
+        assert {bool(h) for h, own in zip(part.held_out, part.labels[:, 0]) if own == label} == {False, True}
 
 
 def test_every_wording_of_a_target_names_what_it_names(two):

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from trainer.config import Config, ConfigError
 from trainer.run.sealed import Damaged, read_sealed, write_sealed
 from trainer.state import load_state, refuse_other_settings, save_state, state_path
-from trainer.switch import MARGIN, TAIL, calibrate, fit_switch
+from trainer.states import States
+from trainer.switch import MARGIN, TAIL, UNKNOWN, calibrate, fit_switch, scores
 from unhype import checkpoint
 from unhype.condition import Condition, read_condition
 from unhype.hypernetwork import Hypernetwork, Shape
@@ -20,9 +21,9 @@ from unhype.layers import Layer
 K, T, D, P = 2, 8, 12, 4
 
 
-def new_network() -> Hypernetwork:
+def new_network(concepts: int = K) -> Hypernetwork:
     torch.manual_seed(0)
-    return Hypernetwork(Shape((Layer("a", 3, 3),), rank=1, steps=10, hidden=4, queries=1, pooled_dim=P, token_dim=D, concepts=K))
+    return Hypernetwork(Shape((Layer("a", 3, 3),), rank=1, steps=10, hidden=4, queries=1, pooled_dim=P, token_dim=D, concepts=concepts))
 
 
 def prompts(count: int, seed: int) -> tuple[Condition, torch.Tensor]:
@@ -41,18 +42,18 @@ def prompts(count: int, seed: int) -> tuple[Condition, torch.Tensor]:
 def fitted():
     network, (seen, labels) = new_network(), prompts(90, seed=1)
     network.standardise.fit(seen)
-    fit_switch(network, seen, labels, seed=0)
+    fit_switch(network, States.of(seen), labels, seed=0)
     return network
 
 
 def test_separable_concepts_are_told_apart_on_held_out_prompts():
     network, (held_out, labels) = fitted(), prompts(60, seed=2)
-    for k, report in enumerate(calibrate(network, held_out, labels)):
+    for k, report in enumerate(calibrate(network, States.of(held_out), labels)):
         assert (report["misses"], report["false_alarms"], report["targets"], report["safe"]) == (0, 0, 20, 40)
         assert report["highest_safe"] < report["threshold"] < report["lowest_target"]
-        scores = network.scores(held_out)[:, k]
-        assert scores[labels[:, k] == 1].quantile(TAIL).item() == report["lowest_target"]
-        assert scores[labels[:, k] == 0].quantile(1 - TAIL).item() == report["highest_safe"]
+        found = network.scores(held_out)[:, k]  # of the states as they are, not in half precision
+        assert found[labels[:, k] == 1].quantile(TAIL).item() == pytest.approx(report["lowest_target"], abs=0.02)
+        assert found[labels[:, k] == 0].quantile(1 - TAIL).item() == pytest.approx(report["highest_safe"], abs=0.02)
     fresh, labels = prompts(60, seed=3)
     assert torch.equal(network.scores(fresh) > network.switch.threshold, labels == 1)
     assert torch.equal(network.fires(fresh), labels.any(1))
@@ -60,7 +61,7 @@ def test_separable_concepts_are_told_apart_on_held_out_prompts():
 
 def test_a_prompt_of_two_concepts_reaches_both_and_fires_while_one_of_them_is_on():
     network, (held_out, labels) = fitted(), prompts(60, seed=2)
-    calibrate(network, held_out, labels)
+    calibrate(network, States.of(held_out), labels)
     tokens = torch.ones(1, T, D)
     tokens[0, 1] += 12 * torch.eye(D)[0]
     tokens[0, 4] += 12 * torch.eye(D)[1]
@@ -70,6 +71,45 @@ def test_a_prompt_of_two_concepts_reaches_both_and_fires_while_one_of_them_is_on
     assert network.fires(both.rows([0] * 4), off).tolist() == [True, True, True, False]
 
 
+def many(concepts: int, seed: int) -> tuple[States, torch.Tensor]:
+    """Sixty safe prompts, and twenty of each concept: its word, and in every fifth of them that of the next one as well."""
+    rng = torch.Generator().manual_seed(seed)
+    of = [*[-1] * 60, *(k for k in range(concepts) for _ in range(20))]
+    tokens, labels = torch.randn(len(of), T, D, generator=rng), torch.zeros(len(of), concepts)
+    for n, k in enumerate(of):
+        for concept in [] if k < 0 else [k, (k + 1) % D] if n % 5 == 0 else [k]:
+            tokens[n, int(torch.randint(T, (), generator=rng))] += 12 * torch.eye(D)[concept]
+            if concept < concepts:
+                labels[n, concept] = 1
+    return States.of(read_condition(tokens, torch.zeros(len(of), P))), labels
+
+
+def test_a_threshold_does_not_move_with_the_number_of_concepts():
+    report = {}
+    for concepts in (1, D):
+        network = new_network(concepts)
+        fit_switch(network, *many(concepts, seed=1), seed=0)
+        report[concepts] = calibrate(network, *many(concepts, seed=2))[0]
+    alone, among = report[1], report[D]
+    assert (among["misses"], among["false_alarms"]) == (alone["misses"], alone["false_alarms"]) == (0, 0)
+    gap = alone["lowest_target"] - alone["highest_safe"]
+    assert abs(among["threshold"] - alone["threshold"]) < 0.3 * gap
+    assert among["lowest_target"] - among["highest_safe"] > 0.5 * gap
+
+
+def test_a_prompt_that_may_mean_a_concept_is_neither_fitted_nor_judged():
+    (states, labels), found = many(2, seed=1), []
+    labels[:5] = UNKNOWN
+    for strange in (0, 30):
+        states.flat[: 5 * T] = strange
+        network = new_network()
+        fit_switch(network, states, labels, seed=0)
+        report = calibrate(network, states, labels)
+        assert [r["safe"] for r in report] == [int((labels[:, k] == 0).sum()) for k in range(K)]
+        found.append((scores(network, states)[5:], report))
+    assert torch.equal(found[0][0], found[1][0]) and found[0][1] == found[1][1]
+
+
 def calibrated(target: list[float], safe: list[float]) -> dict:
     """The report of a switch whose scores are the tokens themselves."""
     network = new_network()
@@ -77,7 +117,7 @@ def calibrated(target: list[float], safe: list[float]) -> dict:
     tokens = torch.ones(len(target) + len(safe), 1, D)
     tokens[:, 0, 0] = torch.tensor([*target, *safe])
     labels = torch.tensor([1.0] * len(target) + [0] * len(safe))[:, None].repeat(1, K)
-    first, second = calibrate(network, read_condition(tokens, torch.zeros(len(tokens), P)), labels)
+    first, second = calibrate(network, States.of(read_condition(tokens, torch.zeros(len(tokens), P))), labels)
     assert first == second
     return first
 
@@ -110,7 +150,7 @@ def test_a_switch_that_tells_nothing_apart_is_reported_as_such(target, safe):
 @pytest.mark.parametrize("label, says", [(0, "0 name it and 6 do not"), (1, "6 name it and 0 do not")])
 def test_a_concept_without_held_out_prompts_cannot_be_calibrated(label, says):
     with pytest.raises(ValueError, match=f"concept 1 cannot be calibrated.*{says}.*more templates"):
-        calibrate(new_network(), prompts(6, seed=0)[0], torch.full((6, K), label))
+        calibrate(new_network(), States.of(prompts(6, seed=0)[0]), torch.full((6, K), label))
 
 
 # The state of a training

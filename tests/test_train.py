@@ -94,7 +94,15 @@ def test_a_training_that_erases_nothing_ends_with_its_own_exit_code(whole):
 
 def test_by_products_end_in_nothing_that_comfyui_lists(whole):
     listed = {p.name for p in whole.iterdir() if p.name != "said.txt"}
-    assert listed == {"eraser.safetensors", "eraser.jsonl", "eraser.previews", "eraser.cache", "eraser.state", "eraser.state.old"}
+    assert listed == {
+        "eraser.safetensors",
+        "eraser.jsonl",
+        "eraser.previews",
+        "eraser.cache",
+        "eraser.state",
+        "eraser.state.old",
+        "written-text.cache",
+    }
 
 
 def test_writes_eraser_log_previews_and_state(whole):

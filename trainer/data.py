@@ -12,6 +12,7 @@ from . import samples
 from .config import Config
 from .prompts import concepts, wordings
 from .prompts.neighbours import meaningless
+from .reading import read_text
 from .run.beside import cache_path
 from .run.progress import watched
 from .samples import Asked, Batch, Labels, Samples
@@ -63,11 +64,12 @@ class Texts:
             every = [backbone.encode(prompts, skip).condition() for skip in config.clip_skips]
         count = len(self.target_texts)
         self.conditions = every  # targets, then safe prompts; the others are parts of them
+        self.text_read = read_text(config, backbone, every[0], progress)
         self.target_conditions, self.safe_conditions = [c.rows(slice(count)) for c in every], [c.rows(slice(count, None)) for c in every]
 
     def seen(self) -> set[str]:
         """Every prompt that the training reads."""
-        return {*self.target_texts, *self.safe_texts}
+        return {*self.target_texts, *self.safe_texts, *self.text_read.texts}
 
     def label(self, erased) -> Labels:
         """Which concepts the target prompts name, and which of those are off."""

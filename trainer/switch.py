@@ -1,39 +1,85 @@
-"""Fitting the switch: one linear probe per concept over token states, and its threshold from prompts it was not fitted on."""
+"""Fitting the switch: one linear probe per concept over token states, and its threshold from text that it was not fitted on."""
 
 import torch
 from torch.nn import functional as F
 
-from unhype.condition import TOGETHER, Condition, parts
+from unhype.condition import TOGETHER
 from unhype.hypernetwork import Hypernetwork
 
-ITERATIONS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 300, 512, 0.02, 0.02
+from .states import States
+
+ITERATIONS, BATCH, LEARNING_RATE = 600, 256, 0.05
+AVERAGED = 0.5  # of the iterations, the last: their mean is taken, so that no single batch counts
+WEIGHT_DECAY = 0.002  # of each concept by itself, however many there are
+OF_TARGETS = 0.5  # of a batch, at most: the targets of a hundred concepts would crowd out what is safe
 TAIL = 0.005  # of held-out scores that the threshold does not look at: a prompt may mean more than its label says
-# Where between the highest safe and the lowest target score the threshold lies. Safe prompts with words that the fit never saw
-# reach a little beyond the highest, up to a quarter of the way with one concept; averages of an erased prompt lie just above it.
-MARGIN = 0.25
+# Where between the highest safe and the lowest target score the threshold lies: about the middle. People write what no text of
+# ours holds, and bury a word deeper in a list of tags than ours do.
+MARGIN = 0.55
+UNKNOWN = -1  # label of a prompt that may mean the concept or not, on which it is neither fitted nor judged
 
 
-def fit_switch(network: Hypernetwork, conditions: Condition, labels: torch.Tensor, seed: int, rows: torch.Tensor | None = None) -> None:
-    """Fit network.switch to labels (N, K) in 0..1, or to some rows of them: logistic regression on a smooth maximum over tokens."""
-    switch, (_, length, width) = network.switch, conditions.tokens.shape
-    rows = torch.arange(len(labels)) if rows is None else rows
-    size = max(1, min(BATCH, TOGETHER // (length * width)))
+def draws(labels: torch.Tensor) -> torch.Tensor:
+    """How likely each prompt is to be drawn, (N,): evenly, but that targets are OF_TARGETS of a batch at the most."""
+    targets = (labels == 1).any(1)
+    count = int(targets.sum())
+    least = OF_TARGETS / (1 - OF_TARGETS) * (len(labels) - count) / max(1, count)
+    weight = torch.where(targets, min(1.0, least) or 1.0, 1.0)
+    return weight / weight.sum()
+
+
+def smooth_and_hard(per_token: torch.Tensor, prompt: torch.Tensor, length: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each prompt the log of the mean exponential and the maximum over its tokens, (M, K) -> (N, K) twice."""
+    count, at = (len(length), per_token.shape[1]), prompt[:, None].expand(per_token.shape)
+    hard = per_token.new_full(count, -1e9).scatter_reduce(0, at, per_token, "amax")
+    most = hard.detach()
+    total = per_token.new_zeros(count).scatter_add(0, at, (per_token - most[prompt]).exp())
+    return total.log() + most - length[:, None].log(), hard
+
+
+def fit_switch(network: Hypernetwork, states: States, labels: torch.Tensor, seed: int, rows: torch.Tensor | None = None) -> None:
+    """Fit network.switch to labels (N, K), 1, 0 or UNKNOWN, or to some rows of them: logistic regression on a smooth and the
+    hard maximum over tokens.
+
+    Every concept is fitted as if it were alone, the others' targets being safe for it.
+    """
+    switch, width = network.switch, states.flat.shape[1]
+    size = max(1, min(BATCH, TOGETHER // width // max(1, int(states.length.max()))))
     mean, deviation = network.standardise.token_mean, network.standardise.token_deviation
+    rows = torch.arange(len(labels)) if rows is None else rows
     rng = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam([switch.weight, switch.bias], lr=LEARNING_RATE)
-    balance = (1 - labels[rows]).sum(0) / labels[rows].sum(0).clamp_min(1)
-    for _ in range(ITERATIONS):
-        picked = rows[torch.randperm(len(rows), generator=rng)[:size]]
-        some = conditions.rows(picked)
+    likely = draws(labels[rows])
+    sides = [(likely[:, None] * (labels[rows] == side)).sum(0) for side in (0, 1)]
+    balance = sides[0] / sides[1].clamp_min(1e-9)
+    last = int(ITERATIONS * AVERAGED)
+    total = [torch.zeros_like(p) for p in (switch.weight, switch.bias)]
+    for iteration in range(ITERATIONS):
+        picked = rows[torch.multinomial(likely, size, replacement=True, generator=rng)]
+        some, label = states.rows(picked), labels[picked]
         weight = switch.weight / deviation  # on the states as they are: to standardise them anew is half of the work
-        per_token = (some.tokens.float() @ weight.T + switch.bias - weight @ mean).masked_fill(~some.mask[..., None], -1e9)
-        score = per_token.logsumexp(1) - some.mask.sum(1, keepdim=True).clamp_min(1).log()
-        hard = per_token.amax(1)
-        loss = sum(F.binary_cross_entropy_with_logits(x, labels[picked], pos_weight=balance) for x in (score, hard))
-        loss = loss + WEIGHT_DECAY * switch.weight.square().sum()
+        per_token = some.flat.float() @ weight.T + switch.bias - weight @ mean
+        loss = WEIGHT_DECAY * switch.weight.square().sum()
+        for score in smooth_and_hard(per_token, some.prompt(), some.length):
+            error = F.binary_cross_entropy_with_logits(score, label.clamp_min(0).float(), pos_weight=balance, reduction="none")
+            loss = loss + (error * (label != UNKNOWN)).mean(0).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        if iteration >= ITERATIONS - last:
+            for sum_of, now in zip(total, (switch.weight, switch.bias)):
+                sum_of += now.detach() / last
+    for parameter, mean_of in zip((switch.weight, switch.bias), total):
+        parameter.data.copy_(mean_of)
+
+
+@torch.no_grad()
+def scores(network: Hypernetwork, states: States) -> torch.Tensor:
+    """The switch's score of every prompt and concept, (N, K)."""
+    weight = network.switch.weight / network.standardise.token_deviation
+    bias = network.switch.bias - weight @ network.standardise.token_mean
+    found = [smooth_and_hard(s.flat.float() @ weight.T + bias, s.prompt(), s.length)[1] for s in states.parts()]
+    return torch.cat(found)
 
 
 def edges(target: torch.Tensor, safe: torch.Tensor) -> tuple[float, float]:
@@ -55,15 +101,14 @@ def edges(target: torch.Tensor, safe: torch.Tensor) -> tuple[float, float]:
 
 
 @torch.no_grad()
-def calibrate(network: Hypernetwork, conditions: Condition, labels: torch.Tensor) -> list[dict]:
+def calibrate(network: Hypernetwork, states: States, labels: torch.Tensor) -> list[dict]:
     """Set each concept's threshold from held-out prompts; returns what was measured, a dict per concept.
 
     Raises ValueError where no held-out prompt names a concept, or all do.
     """
-    scores = torch.cat([network.scores(conditions.rows(part)) for part in parts(conditions)])
-    report = []
-    for k in range(scores.shape[1]):
-        target, safe = scores[labels[:, k] > 0.5, k], scores[labels[:, k] <= 0.5, k]
+    found, report = scores(network, states), []
+    for k in range(labels.shape[1]):
+        target, safe = found[labels[:, k] == 1, k], found[labels[:, k] == 0, k]
         if not len(target) or not len(safe):
             raise ValueError(
                 f"the switch of concept {k + 1} cannot be calibrated: "

@@ -9,8 +9,9 @@
 It works from any folder: a path with a folder is taken from where you are, and MODEL and cat, without one, lie where
 ComfyUI looks: in models/checkpoints or diffusion_models, and in models/unhype.
 
-Beside the eraser file it writes a .jsonl log, .previews/*.png, a .cache of samples and a .state to resume from. It ends
-with a verdict, on prompts that the training did not see; where it misses a bar of the settings, the exit code is 3.
+Beside the eraser file it writes a .jsonl log, .previews/*.png, a .cache of samples and a .state to resume from, and into the
+folder written-text.cache, for every training there. It ends with a verdict, on prompts that the training did not see; where it
+misses a bar of the settings, the exit code is 3.
 ComfyUI is found by --comfyui, COMFYUI_PATH, or the folder the pack lies in.
 """
 
@@ -49,10 +50,11 @@ from trainer.run.stop import StopRequest, raise_when_asked
 from trainer.samples import Batch
 from trainer.settings.before import check_loaded, prepare
 from trainer.settings.paths import where_to_find
+from trainer.states import States
 from trainer.verdict import HeldOut, judge
 from unhype.adapter import Term, adapter
 from unhype.checkpoint import Concept, Eraser, load_eraser, save_eraser
-from unhype.condition import parts, stack_conditions
+from unhype.condition import parts
 from unhype.fold import folded, seen_by_heads
 from unhype.hypernetwork import Hypernetwork
 from unhype.layers import layer_table
@@ -64,7 +66,6 @@ CLIP = 1.0  # gradient norm
 # side of SiLU, of a dozen concepts one or two stay there with a short adapter, and they are drawn.
 READERS, READERS_RATE = ("trunk.", "summary.", "concept"), 0.3
 MISSED = 3  # exit code of a training that misses a bar
-HELD_OUT = 5  # every fifth prompt of a kind goes to the switch's calibration instead of its fit
 
 
 def new_network(config: Config, backbone: Backbone, data: Data) -> tuple[Hypernetwork, str]:
@@ -81,17 +82,14 @@ def new_network(config: Config, backbone: Backbone, data: Data) -> tuple[Hyperne
 
 
 def fit_switch(config: Config, network: Hypernetwork, data: Data) -> list[dict]:
-    """Fit the switch on four fifths of the prompts and calibrate it on the rest; returns a report per concept."""
-    every = data.conditions[0] if len(data.conditions) == 1 else stack_conditions(data.conditions)
+    """Fit the switch on four fifths of prompts and written text, and calibrate it on the rest; returns a report per concept."""
     safe = torch.zeros(len(data.safe_texts), len(config.erase), dtype=torch.bool)
-    labels = torch.cat([data.named, safe]).float().repeat(len(config.clip_skips), 1)
-    held_out = torch.zeros(len(labels), dtype=torch.bool)
-    for group in [*(labels.T > 0.5), labels.sum(1) == 0]:
-        rows = group.nonzero().flatten()
-        held_out[rows[HELD_OUT - 1 :: HELD_OUT] if len(rows) >= HELD_OUT else rows[-1:]] = True
-    switch.fit_switch(network, every, labels, config.seed, (~held_out).nonzero().flatten())
+    labels = torch.cat([data.named, safe]).repeat(len(config.clip_skips), 1)
+    reading = data.text_read.and_also(States.together([States.of(c) for c in data.conditions]), labels)
+    fitted, held_out = ((reading.held_out == out).nonzero().flatten() for out in (False, True))
+    switch.fit_switch(network, reading.states, reading.labels, config.seed, fitted)
     network.switch.requires_grad_(False)
-    return switch.calibrate(network, every.rows(held_out), labels[held_out])
+    return switch.calibrate(network, reading.states.rows(held_out), reading.labels[held_out])
 
 
 @torch.no_grad()

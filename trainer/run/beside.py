@@ -28,6 +28,11 @@ def cache_path(out: str | Path) -> Path:
     return Path(out).with_suffix(".cache")
 
 
+def text_path(out: str | Path) -> Path:
+    """Written text as the text encoder reads it, for every run in this folder with the same one."""
+    return Path(out).parent / "written-text.cache"
+
+
 def log_path(out: str | Path) -> Path:
     return Path(out).with_suffix(".jsonl")
 

@@ -9,7 +9,13 @@ from safetensors import SafetensorError, safe_open
 from unhype.checkpoint import write_atomically
 
 SEAL = "seal"
-DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "I64": torch.int64, "U8": torch.uint8}  # all that a run writes
+DTYPES = {
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "U8": torch.uint8,
+}  # all that a run writes
 
 
 class Damaged(ValueError):

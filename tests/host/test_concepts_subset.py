@@ -16,6 +16,7 @@ PROMPTS = {"cat": "a cat", "dog": "a dog", "both": "a cat and a dog", "neither":
 @pytest.fixture(scope="module")
 def two(pack, demo):
     """The bundled eraser of "cat" with a second concept, "dog": its switch fitted."""
+    from trainer.states import States
     from trainer.switch import calibrate, fit_switch
     from unhype.condition import read_condition
 
@@ -34,9 +35,9 @@ def two(pack, demo):
         with torch.inference_mode():
             encoded = [demo.clip.encode_from_tokens(demo.clip.tokenize(t), return_pooled=True) for _, t in texts]
         condition = read_condition(*(torch.cat([e[i] for e in encoded]).clone() for i in (0, 1)))
-        labels = torch.tensor([[n == "cat", n == "dog"] for n, _ in texts]).float()
-        fit_switch(network, condition, labels, seed=0)
-        calibrate(network, condition, labels)
+        labels = torch.tensor([[n == "cat", n == "dog"] for n, _ in texts]).to(torch.int8)
+        fit_switch(network, States.of(condition), labels, seed=0)
+        calibrate(network, States.of(condition), labels)
     concepts = [package.Concept("Cat", "forest"), package.Concept("dog", "forest")]
     network.requires_grad_(False)
     return dataclasses.replace(demo.eraser, network=network, concepts=concepts, source="two.safetensors", digest="two")

@@ -8,8 +8,8 @@ import torch
 from unhype.layers import Family, family_of
 
 from . import versions
-from .inference import allow_autograd
 from .encode import Conditioning, Text, Watch, encode_alone, encode_together, tokenize
+from .inference import allow_autograd
 
 WIDE = 2**19  # numbers of one prompt's token states, above which they are kept in bf16
 

@@ -56,9 +56,13 @@ def refuse(model: Any, clip: Any, vae: Any) -> None:
 
     for what, given in (("CLIP", clip), ("VAE", vae)):
         if given is None:
-            raise ValueError(f"the {what} input is empty: the file that it comes from holds none. Load its family's {what} in a node of its own")
+            raise ValueError(
+                f"the {what} input is empty: the file that it comes from holds none. Load its family's {what} in a node of its own"
+            )
     if model.get_wrappers(WrappersMP.OUTER_SAMPLE, ERASER):
-        raise ValueError("the MODEL has an UnHype Eraser on it: connect the one from before that node, so that the new eraser learns the model itself")
+        raise ValueError(
+            "the MODEL has an UnHype Eraser on it: connect the one from before that node, so that the new eraser learns the model itself"
+        )
     module = model.model.diffusion_model
     if any(part._compiled_call_impl is not None or hasattr(part, "_orig_mod") for part in module.modules()):
         raise ValueError("the MODEL is compiled (torch.compile), and gradients do not come through: connect the one from before that node")
@@ -87,15 +91,15 @@ def check_parts(backbone: Backbone) -> None:
         )
     own, latent = backbone.vae.latent_channels, backbone.model.get_model_object("latent_format").latent_channels
     if own != latent:
-        raise ValueError(f"the VAE belongs to another kind of model: it has {own} latent channels, this {family.title} model {latent}: {OWN}")
+        raise ValueError(
+            f"the VAE belongs to another kind of model: it has {own} latent channels, this {family.title} model {latent}: {OWN}"
+        )
 
 
 @contextmanager
 def as_it_was(module: nn.Module) -> Iterator[None]:
     """Afterwards forwards, hooks and requires_grad of a module and its parts are what they were before."""
-    parts = [
-        (part, vars(part).get("forward"), {name: dict(getattr(part, f"_{name}")) for name in HOOKS}) for part in module.modules()
-    ]
+    parts = [(part, vars(part).get("forward"), {name: dict(getattr(part, f"_{name}")) for name in HOOKS}) for part in module.modules()]
     trained = {name for name, p in module.named_parameters() if p.requires_grad}
     try:
         yield

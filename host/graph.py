@@ -57,22 +57,23 @@ def refuse(model: Any, clip: Any, vae: Any) -> None:
     for what, given in (("CLIP", clip), ("VAE", vae)):
         if given is None:
             raise ValueError(
-                f"the {what} input is empty: the file that it comes from holds none. Load its family's {what} in a node of its own"
+                f"the {what} input is empty: the file that it comes from holds none. Load a {what} of its family in a node of its own"
             )
     if model.get_wrappers(WrappersMP.OUTER_SAMPLE, ERASER):
         raise ValueError(
-            "the MODEL has an UnHype Eraser on it: connect the one from before that node, so that the new eraser learns the model itself"
+            "the MODEL has an UnHype Eraser on it: connect the one from before that node"
         )
     module = model.model.diffusion_model
     if any(part._compiled_call_impl is not None or hasattr(part, "_orig_mod") for part in module.modules()):
         raise ValueError("the MODEL is compiled (torch.compile), and gradients do not come through: connect the one from before that node")
     family = family_of(module)
     for layer in layer_table(module, family):
-        weight = module.get_submodule(layer.name).weight
-        if not weight.dtype.is_floating_point:
+        weight = getattr(module.get_submodule(layer.name), "weight", None)
+        if weight is None or not weight.dtype.is_floating_point:
+            kind = "no weight of its own" if weight is None else f"type {str(weight.dtype).removeprefix('torch.')}"
             raise ValueError(
-                f"the MODEL is quantised (GGUF, NF4 or the like: {layer.name} is of type {str(weight.dtype).removeprefix('torch.')}): train on "
-                "the fp16, bf16 or fp8 file of the same model. The eraser then works on the quantised one as well"
+                f"the MODEL is quantised (GGUF, NF4 or the like: {layer.name} has {kind}): train on the fp16, bf16 or fp8 file of the "
+                "same model. The eraser then works on the quantised one as well"
             )
     check_channels(module, "of the graph")
 
@@ -92,7 +93,7 @@ def check_parts(backbone: Backbone) -> None:
     own, latent = backbone.vae.latent_channels, backbone.model.get_model_object("latent_format").latent_channels
     if own != latent:
         raise ValueError(
-            f"the VAE belongs to another kind of model: it has {own} latent channels, this {family.title} model {latent}: {OWN}"
+            f"the VAE belongs to another kind of model: it has {own} latent channels, this {family.title} one {latent}: {OWN}"
         )
 
 

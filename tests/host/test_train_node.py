@@ -282,7 +282,7 @@ def test_a_file_name_is_made_of_the_concepts(parts):
     name = parts.canvas.file_name
     assert name("", config("cat", "a dog/wolf")) == "cat_a-dog-wolf" and name("", config("con")) == "con_"
     assert (
-        name("", config(*"abcd")) == "a_b_c" and name("", config("???")) == "eraser" and name(" my cat.safetensors ", config()) == "my cat"
+        name("", config(*"abcd")) == "a_b_c" and name("", config("?")) == "eraser" and name(" my cat.safetensors ", config()) == "my cat"
     )
 
 

@@ -60,9 +60,7 @@ def refuse(model: Any, clip: Any, vae: Any) -> None:
                 f"the {what} input is empty: the file that it comes from holds none. Load a {what} of its family in a node of its own"
             )
     if model.get_wrappers(WrappersMP.OUTER_SAMPLE, ERASER):
-        raise ValueError(
-            "the MODEL has an UnHype Eraser on it: connect the one from before that node"
-        )
+        raise ValueError("the MODEL has an UnHype Eraser on it: connect the one from before that node")
     module = model.model.diffusion_model
     if any(part._compiled_call_impl is not None or hasattr(part, "_orig_mod") for part in module.modules()):
         raise ValueError("the MODEL is compiled (torch.compile), and gradients do not come through: connect the one from before that node")
@@ -92,9 +90,7 @@ def check_parts(backbone: Backbone) -> None:
         )
     own, latent = backbone.vae.latent_channels, backbone.model.get_model_object("latent_format").latent_channels
     if own != latent:
-        raise ValueError(
-            f"the VAE belongs to another kind of model: it has {own} latent channels, this {family.title} one {latent}: {OWN}"
-        )
+        raise ValueError(f"the VAE belongs to another kind of model: it has {own} latent channels, this {family.title} one {latent}: {OWN}")
 
 
 @contextmanager

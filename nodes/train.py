@@ -78,9 +78,7 @@ class UnHypeTrain(io.ComfyNode):
             ],
             outputs=[
                 UnHype.Output(display_name="UNHYPE", tooltip="The eraser, for the UnHype Eraser node."),
-                io.String.Output(
-                    display_name="verdict", tooltip="What it erases and what it leaves alone; begins with passed or FAILED."
-                ),
+                io.String.Output(display_name="verdict", tooltip="What it erases and what it leaves alone; begins with passed or FAILED."),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             is_output_node=True,

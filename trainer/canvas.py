@@ -96,7 +96,7 @@ def places(folder: str | Path, name: str) -> Iterator[Path]:
 
 
 def made_before(config: Config) -> Eraser | None:
-    """The finished eraser at `out` that these settings would make again; None where there is none."""
+    """The eraser at `out` that these settings would make again, its verdict still to come or not; None where there is none."""
     try:
         eraser = load_eraser(config.out)
     except (OSError, ValueError):
@@ -104,7 +104,7 @@ def made_before(config: Config) -> Eraser | None:
     known = {f.name for f in fields(Config)}
     former = Config(**{name: value for name, value in eraser.training.items() if name in known})
     same = state.fingerprint(former) == state.fingerprint(config) and former.iterations == config.iterations
-    return eraser if same and "verdict" in eraser.metrics and eraser.metrics.get("recipe") == RECIPE else None
+    return eraser if same and eraser.metrics.get("recipe") == RECIPE else None
 
 
 def stopped_before(config: Config) -> bool:
@@ -135,16 +135,19 @@ def trained(wish: Wish, backbone: Backbone, folder: str | Path, say, stop) -> tu
     """
     config = config_of(wish)
     name = config.out
-    content = content_of(backbone, [backbone.encode([w for e in config.erased() for w in e.words])], config.sampling_steps)
+    read = backbone.encode([w for e in config.erased() for w in e.words])
+    backbone.load()  # the text encoder may have taken its room, and LoRAs are on what is loaded only
+    content = content_of(backbone, [read], config.sampling_steps)
     config = replace(config, base=f"{config.base} #{content[:12]}").for_family(backbone.family)
     config = replace(resolve(config, backbone, say), neighbours=0)  # they are in retain now
     for out in places(folder, name):
         config = replace(config, out=str(out))
-        if eraser := made_before(config):
+        eraser, there = made_before(config), os.path.lexists(out)
+        if eraser and "verdict" in eraser.metrics:
             say(f"{out.name} was made with these settings before: it is taken as it is")
             return out, eraser.metrics["verdict"]
-        resume = stopped_before(config)
-        if held(out) or not resume and (os.path.lexists(out) or os.path.lexists(state.state_path(config))):
+        resume = stopped_before(config) and (eraser is not None or not there)
+        if held(out) or not resume and (there or os.path.lexists(state.state_path(config))):
             continue
         if out.name != name:
             say(f"{name} is another eraser, which is kept: this one is saved as {out.name}")

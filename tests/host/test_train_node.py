@@ -158,21 +158,20 @@ def test_cancel_keeps_what_was_learned_and_run_goes_on(train, small, before, fol
     import comfy.model_management
     import comfy.utils
 
-    step, done = parts.train.training_step, []
+    step, done, cancel = parts.train.training_step, [], [True]
 
     def interrupted(*args):
         done.append(args[-1])
         if len(done) == 3:
             comfy.model_management.interrupt_current_processing()  # as Cancel does, in the middle of a step
-        losses = step(*args)
-        if len(done) == 5:
-            comfy.utils.PROGRESS_BAR_HOOK = cancelled  # between two
-        return losses
+        return step(*args)
 
-    def cancelled(*_, **__):
-        comfy.utils.PROGRESS_BAR_HOOK = None
-        raise comfy.model_management.InterruptProcessingException
+    def hook(*_, **__):
+        if len(done) == 5 and cancel:  # between two
+            cancel.clear()
+            raise comfy.model_management.InterruptProcessingException
 
+    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", hook)
     monkeypatch.setattr(parts.train, "training_step", interrupted)
     for _ in range(2):
         with pytest.raises(comfy.model_management.InterruptProcessingException):
@@ -281,9 +280,7 @@ def test_a_file_name_is_made_of_the_concepts(parts):
     config = lambda *entries: SimpleNamespace(erased=lambda: [SimpleNamespace(name=e) for e in entries])
     name = parts.canvas.file_name
     assert name("", config("cat", "a dog/wolf")) == "cat_a-dog-wolf" and name("", config("con")) == "con_"
-    assert (
-        name("", config(*"abcd")) == "a_b_c" and name("", config("?")) == "eraser" and name(" my cat.safetensors ", config()) == "my cat"
-    )
+    assert name("", config(*"abcd")) == "a_b_c" and name("", config("?")) == "eraser" and name(" my cat.safetensors ", config()) == "my cat"
 
 
 def test_inside_the_pack_nothing_is_at_the_top(parts):

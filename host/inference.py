@@ -1,5 +1,7 @@
 """Weights that were loaded inside torch.inference_mode, as ComfyUI's nodes are run, made ones that gradients can pass by."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +28,8 @@ def allow_autograd(module: nn.Module) -> None:
         return
     made: dict[int, Tensor] = {}
     for part in module.modules():
-        for own in (part._parameters, part._buffers):
+        kinds: list[dict[str, Any]] = [part._parameters, part._buffers]
+        for own in kinds:
             for name, tensor in own.items():
                 if tensor is not None and not tensor.is_meta and not tracked(tensor):
                     if id(tensor) not in made:

@@ -22,12 +22,12 @@ class InPack(SourceFileLoader):
         """No compiled file is read or written: that is the command line's."""
         raise OSError
 
-    def source_to_code(self, data: Any, path: Any = "", *args: Any, **options: Any) -> Any:
+    def source_to_code(self, data: Any, path: Any = "", *args: Any, **options: Any) -> Any:  # type: ignore[override]  # static in one of two
         tree = ast.parse(data, path)
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and not node.level and node.module and node.module.split(".")[0] in ROOMS:
                 node.module = f"{PACK}.{node.module}"
-        return super().source_to_code(tree, path, *args, **options)  # type: ignore[arg-type]  # whatever compile() takes
+        return super().source_to_code(tree, path, *args, **options)
 
 
 class Rooms(MetaPathFinder):

@@ -97,12 +97,14 @@ def load_text(transformer, tensors: dict[str, torch.Tensor]) -> None:
     transformer.load_state_dict(own | {"text_projection.weight": torch.eye(TEXT_WIDTH)})
 
 
-def patcher(model: comfy.model_base.BaseModel) -> comfy.model_patcher.ModelPatcher:
-    """A MODEL as ComfyUI's loaders make it."""
+def patcher(model: comfy.model_base.BaseModel, settings: str) -> comfy.model_patcher.ModelPatcher:
+    """A MODEL as ComfyUI's loaders make it, and of trainer/configs the settings that the Train node takes for it."""
     management = comfy.model_management
-    return comfy.model_patcher.ModelPatcher(
+    made = comfy.model_patcher.ModelPatcher(
         model, load_device=management.get_torch_device(), offload_device=management.unet_offload_device()
     )
+    made.set_attachments("unhype_settings", settings)
+    return made
 
 
 def load(
@@ -115,4 +117,4 @@ def load(
     load_text(clip.cond_stage_model.clip_l.transformer, tensors)
     autoencoder.load_state_dict(part(tensors, "vae."))
     unet.requires_grad_(False), clip.cond_stage_model.requires_grad_(False)
-    return patcher(unet), clip, new_vae(autoencoder)
+    return patcher(unet, "demo_cat.yaml"), clip, new_vae(autoencoder)

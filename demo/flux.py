@@ -64,4 +64,4 @@ def load(weights: Path = WEIGHTS) -> tuple[comfy.model_patcher.ModelPatcher, com
     base.load_text(encoders.clip_l.transformer, shared)
     autoencoder.load_state_dict(base.part(shared, "vae."))
     flux.requires_grad_(False), encoders.requires_grad_(False)
-    return base.patcher(flux), clip, base.new_vae(autoencoder)
+    return base.patcher(flux, "demo_flux_cat.yaml"), clip, base.new_vae(autoencoder)

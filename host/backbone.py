@@ -9,6 +9,7 @@ from unhype.layers import Family, family_of
 
 from . import versions, words
 from .encode import Conditioning, Text, Watch, encode_alone, encode_together, tokenize
+from .inference import allow_autograd
 
 WIDE = 2**19  # numbers of one prompt's token states, above which they are kept in bf16
 
@@ -48,6 +49,7 @@ class Backbone:
         import comfy.model_management
 
         comfy.model_management.load_models_gpu([model or self.model], force_full_load=True)
+        allow_autograd(self.model.model)
 
     def load_again(self, needed: int | None) -> None:
         """Everything off the device, then the base's own weights on it: all, or as many as leave `needed` bytes free there,
@@ -59,6 +61,13 @@ class Backbone:
             self.load()
         else:
             comfy.model_management.load_models_gpu([self.model], memory_required=needed)
+            allow_autograd(self.model.model)
+
+    def stored_weight(self, name: str) -> tuple[torch.nn.Module, torch.Tensor | None]:
+        """A layer of the diffusion model, and its weight without the LoRAs that are merged into it at the moment."""
+        layer = self.diffusion_model.get_submodule(name)
+        backup = self.model.backup.get(f"diffusion_model.{name}.weight")
+        return layer, backup.weight if backup else getattr(layer, "weight", None)
 
     def shapes(self) -> tuple[torch.nn.Module, torch.dtype, int]:
         """The diffusion model again on the meta device, the type that it computes in, and the bytes of its weights as stored."""

@@ -5,6 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 from .demo import UnHypeDemoModel
 from .eraser import UnHypeEraser
 from .loader import UnHypeLoader, register_folders
+from .train import UnHypeTrain
 
 
 class UnHypeExtension(ComfyExtension):
@@ -18,4 +19,4 @@ class UnHypeExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         await self.on_load()
-        return [UnHypeLoader, UnHypeEraser, UnHypeDemoModel]
+        return [UnHypeLoader, UnHypeEraser, UnHypeTrain, UnHypeDemoModel]

@@ -44,6 +44,11 @@ def account(names: list[str], scores: torch.Tensor, threshold: torch.Tensor, off
 def tell(node: str | None, source: str, text: str) -> None:
     """Show a text on the node with the id `node`, where a server shows nodes, and log it."""
     log.info("%s: %s", source, text.replace("\n", "; "))
+    show(node, text)
+
+
+def show(node: str | None, text: str) -> None:
+    """Show a text on the node with that id, in place of the one before."""
     if node is None:
         return
     from server import PromptServer

@@ -1,6 +1,7 @@
 """The house's own rules: who imports whom, what is published, how long a room may be."""
 
 import ast
+import re
 import subprocess
 from pathlib import Path
 
@@ -56,9 +57,21 @@ def test_what_the_demo_bases_take_from_host_stands_alone():
 
 
 def test_nodes_import_relatively():
+    """And of our rooms only the method; the trainer is imported by nodes/inside.py, for nodes/train.py alone, and when that runs."""
     for path in sorted((ROOT / "nodes").glob("*.py")):
         found = imported(path)
         assert not found & OURS and not found & {f"..{room}" for room in OURS - {"unhype"}}, f"{path}: only relative imports work in a pack"
+        text = path.read_text(encoding="utf-8")
+        assert ("trainer_module" in text) == (path.name in ("inside.py", "train.py")), path
+        assert "trainer_module(" not in re.sub(r"^( {8}|def ).*", "", text, flags=re.M), f"{path}: only when the node runs"
+
+
+def test_what_the_train_node_takes_is_imported_by_name():
+    """nodes/inside.py reads `from host.load import ready` as the pack's own; `import host.load` it would leave alone."""
+    for path in SOURCES:
+        if path.relative_to(ROOT).parts[0] in ("trainer", "host", "unhype"):
+            plain = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Import)]
+            assert not [alias for node in plain for alias in node.names if alias.name.split(".")[0] in OURS], path
 
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda p: p.relative_to(ROOT).as_posix())

@@ -9,13 +9,14 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = ("unhype_demo", "unhype_flux", "unhype_flux_demo", "unhype_sd15", "unhype_sdxl")
+NAMES = ("unhype_demo", "unhype_flux", "unhype_flux_demo", "unhype_sd15", "unhype_sdxl", "unhype_train")
 TITLE, SLOT, ROOM = 30, 20, 10  # of a node's head, of an input's row, between two nodes
 # Width and height, with the head, that Nodes 2.0 gives a node at least, as its page was measured (front end 1.42).
 LARGE = {
     "UnHypeDemoModel": (225, 185),
     "UnHypeLoader": (225, 137),
     "UnHypeEraser": (225, 218),
+    "UnHypeTrain": (225, 640),
     "CheckpointLoaderSimple": (225, 161),
     "UNETLoader": (225, 113),
     "VAELoader": (225, 113),
@@ -130,7 +131,7 @@ def note(name):
     return next(node["widgets_values"][0] for node in graph(name)["nodes"] if node["type"] == "MarkdownNote")
 
 
-@pytest.mark.parametrize("name", ["unhype_demo", "unhype_flux_demo"])
+@pytest.mark.parametrize("name", ["unhype_demo", "unhype_flux_demo", "unhype_train"])
 def test_the_demos_list_every_noun_and_say_what_becomes_of_others(name):
     from demo.captions import BACKGROUNDS, NOUNS, STYLES
 

@@ -13,7 +13,7 @@ from host.sampling import adapted_sampling
 from unhype.hypernetwork import at_strength
 
 from .config import Config
-from .run import beside
+from .run import beside, progress
 
 ROWS = 4  # prompts of each kind
 SHOWN = {"no eraser": 0.0, "half": 0.5, "full": 1.0}
@@ -98,4 +98,6 @@ def write_preview(backbone: Backbone, network, config: Config, prompts: Shown, i
     path = beside.previews_path(config.out) / f"{iteration:06d}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     labelled(picture_grid(torch.cat(pictures), count), prompts.labels, list(SHOWN)).save(path)
+    for follower in progress.followers:
+        follower.pictured(path)
     return path

@@ -25,7 +25,8 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # run as a script
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
@@ -66,6 +67,7 @@ CLIP = 1.0  # gradient norm
 # side of SiLU, of a dozen concepts one or two stay there with a short adapter, and they are drawn.
 READERS, READERS_RATE = ("trunk.", "summary.", "concept"), 0.3
 MISSED = 3  # exit code of a training that misses a bar
+RECIPE = 1  # counted up where the same settings make another eraser than before
 
 
 def new_network(config: Config, backbone: Backbone, data: Data) -> tuple[Hypernetwork, str]:
@@ -186,15 +188,22 @@ def adapted_prediction(adapted: ExitStack, layers, backbone, config: Config, bat
 
 
 def train(
-    config: Config, backbone: Backbone, resume: bool = False, imported: float = 0.0, progress=say, started: float = 0.0, judged: bool = True
+    config: Config,
+    backbone: Backbone,
+    resume: bool = False,
+    imported: float = 0.0,
+    progress=say,
+    started: float = 0.0,
+    judged: bool = True,
+    stop: StopRequest | None = None,
 ) -> Eraser:
-    """Train and save the eraser, and judge it. Ctrl+C saves the state and raises KeyboardInterrupt; after an error the last one
-    saved stays.
+    """Train and save the eraser, and judge it. Asked to stop (Ctrl+C) it saves the state and raises KeyboardInterrupt; after an
+    error the last one saved stays.
 
     The caller holds `only_run(config.out)`.
     Args:
         imported: seconds that the import of the host took, left out of train_seconds. started: when these began; 0: now.
-        judged: False leaves the verdict out.
+        judged: False leaves the verdict out. stop: who is asked whether to stop; the process's signals where none is given.
     """
     started, out = started or time.time(), Path(config.out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -209,8 +218,7 @@ def train(
     shown = previews.shown(backbone, data.targets, data.retain) if config.preview_every else None
     network, family = new_network(config, backbone, data)
     names = [Concept(e.name, e.mapping) for e in config.erased()]
-    weight_of = lambda name: in_full(layer := backbone.diffusion_model.get_submodule(name), layer.weight)
-    base = {"name": Path(config.base).name, "sketch": sketch(network.shape.layers, weight_of)}
+    base = {"name": Path(config.base).name, "sketch": sketch(network.shape.layers, lambda name: in_full(*backbone.stored_weight(name)))}
     said = asdict(config) | {"out": out.name}  # not the folders of who trained it
     eraser = Eraser(network, family, names, said, base=base, source=out.name)
     for concept, calibration in zip(names, fit_switch(config, network, data)):
@@ -229,17 +237,24 @@ def train(
 
     with Log(log_path(out), done) as log:
         seconds = lambda: round(log.seconds + time.time() - started - imported, 1)
-        with Progress(out.stem, config.iterations, done, say=progress) as bar, StopRequest() as stop:
+        with Progress(out.stem, config.iterations, done, say=progress) as bar, stop or StopRequest() as stop:
             while done < config.iterations:
-                losses = training_step(network, backbone, config, data, optimizer, rng, done)
-                done += 1
-                bar.advance(**losses)
-                log.write(iteration=done, **{k: round(v, 6) for k, v in losses.items()}, seconds=seconds())
+                before = rng.get_state()
+                try:
+                    losses = training_step(network, backbone, config, data, optimizer, rng, done)
+                except stop.kinds:  # nothing of the step has come to the weights yet
+                    rng.set_state(before)
+                    stop.asked = True
+                else:
+                    done += 1
+                    bar.advance(**losses)
+                    log.write(iteration=done, **{k: round(v, 6) for k, v in losses.items()}, seconds=seconds())
                 if stop.asked or done % config.save_every == 0 or done == config.iterations:
                     log.flush()
-                    state.save_state(config, done, network, optimizer, rng)
+                    if done:
+                        state.save_state(config, done, network, optimizer, rng)
                 if stop.asked:
-                    progress(f"stopped at iteration {done}: saved to {state.state_path(config)}, continue with --resume")
+                    progress(f"stopped at iteration {done}: saved to {state.state_path(config)}, {stop.then}")
                     raise KeyboardInterrupt
                 if config.preview_every and done % config.preview_every == 0 and done < config.iterations:
                     previews.write_preview(backbone, network, config, shown, done)
@@ -253,6 +268,7 @@ def train(
             "train_seconds": seconds(),
             "host_import_seconds": round(imported, 1),
             "train_peak_mb": peak_mb(),
+            "recipe": RECIPE,
         }
         save_eraser(eraser, out)
         if config.preview_every:

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / "web" / "docs"
-NODES = ("UnHypeLoader", "UnHypeEraser", "UnHypeDemoModel")
+NODES = ("UnHypeLoader", "UnHypeEraser", "UnHypeTrain", "UnHypeDemoModel")
 
 
 @pytest.mark.parametrize("node", NODES)
@@ -22,7 +22,7 @@ def test_every_input_and_every_node_is_explained(pack, node):
 @pytest.mark.parametrize("node", NODES)
 def test_messages_of_the_help_pages_are_the_codes_own(node):
     """Quoted in pieces, with ... for what changes from one to the next."""
-    code = "".join(p.read_text() for folder in ("nodes", "unhype") for p in (ROOT / folder).glob("*.py"))
+    code = "".join(p.read_text() for folder in ("nodes", "unhype", "host", "trainer") for p in (ROOT / folder).rglob("*.py"))
     code = re.sub(r'"\s*\n\s*f?"', "", code)  # a message over several lines
     for row in re.findall(r"^\| (.*?) \|", (PAGES / f"{node}.md").read_text().split("## Messages")[1], re.M):
         for piece in re.split(r"\.\.\.|\(console\)|, is |[:;]", row):

@@ -29,6 +29,19 @@ def say(text: str, error: bool = False) -> None:
         pass  # the terminal was closed, or the pipe behind it
 
 
+followers: list = []  # asked how far a run is, beside what it says: each has advanced(Progress) and pictured(path)
+
+
+@contextmanager
+def followed_by(follower):
+    """Inside, the follower is told of every step of every phase, and of every preview."""
+    followers.append(follower)
+    try:
+        yield
+    finally:
+        followers.remove(follower)
+
+
 class Progress:
     """How far a phase is.
 
@@ -63,6 +76,8 @@ class Progress:
         elif (now := time.monotonic()) - self.said >= EVERY:
             self.said = now
             self.say(self.line(now, figures))
+        for follower in followers:
+            follower.advanced(self)
 
     def line(self, now: float, figures: dict) -> str:
         text = f"{self.what}: {self.done} {self.unit}s"

@@ -18,7 +18,13 @@ def raise_when_asked() -> None:
 
 
 class StopRequest:
-    """Inside, the first of these signals asks to stop after the step at hand, so that what is saved is whole; the second raises."""
+    """Inside, the first of these signals asks to stop after the step at hand, so that what is saved is whole; the second raises.
+
+    `kinds` are exceptions by which a host stops a step in its middle; `then` is what to do to go on.
+    """
+
+    then = "continue with --resume"
+    kinds: tuple[type[BaseException], ...] = ()
 
     def __enter__(self):
         self.asked = False

@@ -1,9 +1,11 @@
 """What an eraser did in a sampling, in a line or two: on its node and in the log."""
 
 import logging
+from typing import NamedTuple
 
 import torch
 
+from ..unhype.checkpoint import Eraser
 from ..unhype.text import shown
 
 LONGEST_NAME, LONGEST_LIST = 40, 120
@@ -39,6 +41,26 @@ def account(names: list[str], scores: torch.Tensor, threshold: torch.Tensor, off
         others = ", ".join(f"{names[k]} on {int(fired[:, k].sum())}" for k in firing[1:])
         return f"{lines[0]}\nalso fired: {shown(others, LONGEST_LIST)}"
     return "\n".join(lines)
+
+
+class Seen(NamedTuple):
+    """What an eraser with K concepts found in N prompts."""
+
+    eraser: Eraser
+    scores: torch.Tensor  # (N, K)
+    off: torch.Tensor  # (K,) bool
+    taken: torch.Tensor  # (N, K) bool: left to another node
+
+
+def account_of(seen: list[Seen]) -> str:
+    """The account of one node's erasers, as if they were one."""
+    names = [c.name for s in seen for c in s.eraser.concepts]
+    threshold, off = torch.cat([s.eraser.network.switch.threshold for s in seen]), torch.cat([s.off for s in seen])
+    return account(names, torch.cat([s.scores for s in seen], 1), threshold, off, torch.cat([s.taken for s in seen], 1))
+
+
+def sources(seen: list[Seen]) -> str:
+    return " and ".join(s.eraser.source for s in seen)
 
 
 def tell(node: str | None, source: str, text: str) -> None:

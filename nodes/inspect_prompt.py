@@ -61,15 +61,15 @@ def places_of(findings: Findings, clip: Clip, texts: list[str]) -> dict[str, str
 
 
 def place(finding: Finding, named: list[str] | None, prompts: int) -> str:
-    """Tokens by word where that is known, the surest first, else by number: "cat" (token 2) and 37 behind the text."""
+    """Tokens by word where that is known, the surest first, else by number: "cat" (2) and 37 after the text."""
     parts = by_word(finding.tokens, named) if named else [f"token{'s' * (len(finding.tokens) > 1)} {ranges(finding.tokens)}"]
     return " and ".join(parts) + (f", prompt {finding.row + 1} of {prompts}" if prompts > 1 else "")
 
 
 def by_word(tokens: list[int], named: list[str]) -> list[str]:
-    said = [f'"{named[t]}" (token {t})' for t in tokens if named[t] not in OUTSIDE][:MOST]
+    said = [f'"{named[t]}" ({t})' for t in tokens if named[t] not in OUTSIDE][:MOST]
     behind = sum(named[t] in OUTSIDE for t in tokens)
-    return [", ".join(said)] * bool(said) + [f"{behind} behind the text"] * bool(behind)
+    return [", ".join(said)] * bool(said) + [f"{behind} after the text"] * bool(behind)
 
 
 def ranges(tokens: list[int]) -> str:

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from .findings import Finding, Findings
 
@@ -21,7 +21,8 @@ def draw(findings: Findings, source: str, places: dict[str, str]) -> torch.Tenso
     pen = ImageDraw.Draw(image)
     words(pen, (EDGE, 18), heading(findings, fired), 38, FIRES if fired else TEXT)
     hidden = len(findings.concepts) - len(shown)
-    words(pen, (EDGE, 72), source + (f", the nearest {len(shown)} of {len(findings.concepts)} concepts" if hidden else ""), 22, FAINT)
+    words(pen, (EDGE, 72), source + (f", nearest {len(shown)} of {len(findings.concepts)}" if hidden else ""), 22, FAINT, RIGHT - EDGE)
+    words(pen, (RIGHT + 14, 82), "score / threshold", 18, FAINT)
     y, most = 120, max([abs(f.margin) for f in shown if math.isfinite(f.margin)] or [1.0])
     for finding in shown:
         y = bar(pen, y, finding, most or 1.0, places.get(finding.name, ""))
@@ -54,8 +55,9 @@ def bar(pen: ImageDraw.ImageDraw, y: int, finding: Finding, most: float, place: 
 def strip(pen: ImageDraw.ImageDraw, y: int, strengths: list[tuple[str, float]]) -> None:
     """Every layer's weight change, the brighter the larger."""
     most = max((size for _, size in strengths), default=0.0)
-    strongest = next((name for name, size in strengths if size == most), "")
-    said = f"adapter in {len(strengths)} layers, strongest {strongest}" if most else "no adapter: the picture stays as it was, to the bit"
+    strongest = next(i for i, (_, size) in enumerate(strengths, 1) if size == most)
+    said = f"adapter, layer by layer: {len(strengths)}, the strongest is number {strongest}"
+    said = said if most else "no adapter: the picture stays as it was, to the bit"
     words(pen, (EDGE, y), said, 22, FAINT)
     width = (WIDTH - 2 * EDGE) / len(strengths)
     for i, (_, size) in enumerate(strengths):
@@ -65,7 +67,7 @@ def strip(pen: ImageDraw.ImageDraw, y: int, strengths: list[tuple[str, float]]) 
 
 def mixed(share: float) -> tuple[int, int, int]:
     """A colour from LEAST to FIRES."""
-    first, last = ((int(colour[i : i + 2], 16) for i in (1, 3, 5)) for colour in (LEAST, FIRES))
+    first, last = ImageColor.getrgb(LEAST), ImageColor.getrgb(FIRES)
     red, green, blue = (round(a + share * (b - a)) for a, b in zip(first, last))
     return red, green, blue
 

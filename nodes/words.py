@@ -43,7 +43,7 @@ def whole_words(pieces: list[str]) -> list[str]:
     """Each piece's whole word: "kit", "ty</w>" -> "kitty" twice. What a tokenizer puts at the ends is called start and end."""
     grouped: list[list[str]] = []
     for i, piece in enumerate(pieces):
-        special = piece.startswith("<") and piece.endswith(">")
+        special = piece.startswith("<") and piece.endswith(">") and not piece.endswith(ENDS)
         before = pieces[i - 1] if i else ""
         apart = special or before.endswith((ENDS, ">")) or piece.startswith(BEGINS)
         if apart or not grouped:
@@ -52,7 +52,7 @@ def whole_words(pieces: list[str]) -> list[str]:
     named = []
     for group in grouped:
         word = "".join(group).replace(ENDS, "").replace(BEGINS, "")
-        if word.startswith("<") and word.endswith(">"):
+        if word.startswith("<") and word.endswith(">") and not group[-1].endswith(ENDS):
             word = OUTSIDE["start" not in word and word != "<s>"]
         named += [word] * len(group)
     return named

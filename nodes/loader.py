@@ -1,25 +1,22 @@
 """UnHypeLoader: an eraser file by name."""
 
-import json
 import logging
 import os
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import folder_paths
 from comfy_api.latest import io
 
-from ..unhype.checkpoint import Eraser, load_eraser
+from ..unhype.checkpoint import load_eraser
 from ..unhype.header import KEY
-from ..unhype.layers import FAMILIES
 from ..unhype.text import shown
 from .schema import ERASING, schema
 from .tell import tell
+from .told import Told, metadata_of, told, told_by_header
 
 FOLDER = "unhype"
 BUNDLED = Path(__file__).resolve().parents[1] / "demo" / "erasers"
-HEADER = 16 << 20  # bytes of a header that is looked into
 LISTED = 12  # files that the tooltip tells of
 NONE_YET = "no eraser yet: put one into models/unhype, then press R"
 UnHype = io.Custom("UNHYPE")
@@ -66,57 +63,25 @@ def may_be_eraser(path: str, size: int, changed: int) -> bool:
     return metadata is None or KEY in metadata
 
 
-@cache
-def told_by_header(path: str, size: int, changed: int) -> str:
-    """What a file erases by its header, in a few words; nothing where that cannot be read."""
-    try:
-        said = json.loads((metadata_of(path, size) or {})[KEY])
-        pairs = [(str(c["name"]), str(c["mapping"])) for c in said["concepts"]]
-        return f"{shown(into(pairs), 160)} ({FAMILIES[said['family']].title})"
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return ""
-
-
-def metadata_of(path: str, size: int) -> dict[str, Any] | None:
-    """The metadata in a file's header; None where there is no header that can be read."""
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        raw = file.read(length) if length <= min(HEADER, size) else b""
-    try:
-        found = json.loads(raw).get("__metadata__", {})
-        return found if isinstance(found, dict) else None
-    except (ValueError, AttributeError, RecursionError):
-        return None
-
-
-def into(pairs: list[tuple[str, str]]) -> str:
-    """Concepts and what is drawn instead: cat and dog -> forest, car -> boat."""
-    by_mapping: dict[str, list[str]] = {}
-    for name, mapping in pairs:
-        by_mapping.setdefault(mapping, []).append(name)
-    return "; ".join(f"{', '.join(names)} -> {mapping or 'nothing'}" for mapping, names in by_mapping.items())
-
-
-def info(eraser: Eraser) -> str:
-    """What an eraser erases and into what, for which models, in two lines."""
-    base = f", trained on {shown(eraser.base['name'], 80)}" if eraser.base else ""
-    pairs = [(c.name, c.mapping) for c in eraser.concepts]
-    return f"{shown(into(pairs), 400)}\nfor {FAMILIES[eraser.family].title}{base}"
-
-
-def tooltip(names: list[str]) -> str:
-    """What the list of files is, and what the first of them erase."""
-    lines = ["A .safetensors file from models/unhype or output/unhype, made by Train UnHype Eraser or trainer/train.py."]
-    for name in names[:LISTED]:
+def all_told(names: list[str]) -> dict[str, Told]:
+    """What the files say of themselves, by name, as far as they can be read."""
+    found = {}
+    for name in names:
         try:
             path = find_file(name)
             status = os.stat(path)
-            told = told_by_header(path, status.st_size, status.st_mtime_ns)
+            if said := told_by_header(path, status.st_size, status.st_mtime_ns):
+                found[name] = said
         except OSError:
             continue
-        if told:
-            lines.append(f"{shown(name)}: {told}")
-    return "\n".join(lines + (["..."] if len(names) > LISTED else []))
+    return found
+
+
+def tooltip(every: dict[str, Told]) -> str:
+    """What the list of files is, and what the first of them erase."""
+    lines = [f"{shown(name)}: {shown(said.text.splitlines()[0], 160)}" for name, said in list(every.items())[:LISTED]]
+    more = ["..."] * (len(every) > LISTED)
+    return "\n".join(["A .safetensors file from models/unhype or output/unhype, made by training an eraser.", *lines, *more])
 
 
 def find_file(name: object) -> str:
@@ -142,13 +107,17 @@ class UnHypeLoader(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         names = erasers()
+        every = all_told(names)
+        files = io.Combo.Input("file", options=names or [NONE_YET], tooltip=tooltip(every))
+        # For web/js, which shows it before the first run. The input's own argument of that name came later than V3.
+        files.extra_dict = {"erasers": {name: said._asdict() for name, said in every.items()}}
         return schema(
             node_id="UnHypeLoader",
             display_name="Load UnHype Eraser",
             category="unhype",
             description="Loads an eraser: a hypernetwork that makes a model forget the concepts it was trained on.",
             search=ERASING,
-            inputs=[io.Combo.Input("file", options=names or [NONE_YET], tooltip=tooltip(names))],
+            inputs=[files],
             outputs=[
                 UnHype.Output(display_name="UNHYPE", tooltip="The eraser, for the UnHype Eraser node."),
                 io.String.Output(display_name="info", tooltip="What the file erases and into what, and for which models."),
@@ -169,6 +138,6 @@ class UnHypeLoader(io.ComfyNode):
     @classmethod
     def execute(cls, file: object) -> io.NodeOutput:
         eraser = load_eraser(find_file(file))
-        text = info(eraser)
+        text = told(eraser)
         tell(cls.hidden.unique_id if cls.hidden else None, eraser.source, text)
-        return io.NodeOutput(eraser, text, ui={"text": [text]})
+        return io.NodeOutput(eraser, text)

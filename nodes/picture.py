@@ -48,7 +48,7 @@ def bar(pen: ImageDraw.ImageDraw, y: int, finding: Finding, most: float, place: 
     score = f"{finding.score:.1f}" if math.isfinite(finding.score) else "empty"
     words(pen, (RIGHT + 14, y), f"{score} / {finding.threshold:.1f}", 26, TEXT if fires else FAINT)
     if fires:
-        words(pen, (LEFT, y + 40), place, 22, FIRES, WIDTH - LEFT - EDGE)
+        words(pen, (2 * EDGE, y + 40), place, 22, FIRES, WIDTH - 3 * EDGE)
     return y + ROW + LINE * fires
 
 

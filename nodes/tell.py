@@ -63,6 +63,11 @@ def sources(seen: list[Seen]) -> str:
     return " and ".join(s.eraser.source for s in seen)
 
 
+def harmless(text: str) -> str:
+    """A text for a node, which front ends put into the page as HTML: without a tag, whatever a stranger's file calls its concepts."""
+    return text.replace("<", "‹")
+
+
 def tell(node: str | None, source: str, text: str) -> None:
     """Show a text on the node with the id `node`, where a server shows nodes, and log it."""
     log.info("%s: %s", source, text.replace("\n", "; "))
@@ -72,4 +77,4 @@ def tell(node: str | None, source: str, text: str) -> None:
 
     server = getattr(PromptServer, "instance", None)
     if server is not None:
-        server.send_progress_text(text, node, server.client_id)
+        server.send_progress_text(harmless(text), node, server.client_id)

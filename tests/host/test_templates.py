@@ -51,6 +51,6 @@ def test_the_sweep_draws_three_strengths(server, info):
 
 @pytest.mark.since("0.3.72")
 def test_a_baked_lora_draws_no_cat_and_is_saved(server, info):
-    ((picture,),) = server.images(workflow("unhype_bake_to_lora.json", info)).values()
+    ((picture,),) = server.images(workflow("unhype_lora_bake.json", info)).values()
     assert judged([pixels([picture])[0].repeat(4, 0).repeat(4, 1)]) == ["forest"]
     assert list((server.base / "output" / "loras").glob("unhype_without_cat*.safetensors"))

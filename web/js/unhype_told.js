@@ -1,6 +1,5 @@
 // What our nodes tell comes as the host's progress text. Front ends from about 1.50 on take that away when the run ends:
-// then it is shown once more, so that it can be read beside the picture. What a loader tells comes with its output too,
-// which the host sends at every run, also where it takes the eraser from its cache.
+// then it is shown once more, so that it can be read beside the picture.
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 
@@ -13,9 +12,6 @@ app.registerExtension({
   setup() {
     api.addEventListener("execution_start", () => told.clear());
     api.addEventListener("progress_text", ({ detail }) => told.set(detail.nodeId, detail.text));
-    api.addEventListener("executed", ({ detail }) => {
-      if (detail.output?.text) told.set(String(detail.node), detail.output.text.join("\n"));
-    });
     for (const ending of ENDINGS) {
       api.addEventListener(ending, () => {
         const ended = told;

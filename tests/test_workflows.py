@@ -25,7 +25,7 @@ TITLE, SLOT, ROOM = 30, 20, 10  # of a node's head, of an input's row, between t
 # Width and height, with the head, that Nodes 2.0 gives a node at least, as its page was measured (front end 1.42).
 LARGE = {
     "UnHypeDemoModel": (225, 185),
-    "UnHypeLoader": (225, 197),  # with two lines of text, as the Eraser
+    "UnHypeLoader": (225, 200),  # with two lines of text, as the Eraser
     "UnHypeEraser": (225, 330),
     "UnHypeInspect": (225, 157),
     "UnHypeToLora": (225, 270),

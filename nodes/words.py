@@ -6,7 +6,7 @@ import torch
 
 MOST = 16  # texts of a graph that are tried
 ENDS, BEGINS = "</w>", "▁"  # CLIP marks where a word ends, T5 where one begins
-OUTSIDE = ("start", "end")  # how a tokenizer's own marks before and behind a text are called; the last one fills it up
+OUTSIDE = ("<start>", "<end>")  # how a tokenizer's own marks before and behind a text are called; the last one fills it up
 Clip = Any  # ComfyUI's classes have no types
 
 
@@ -40,7 +40,7 @@ def words(clip: Clip, texts: list[str], states: torch.Tensor) -> list[str] | Non
 
 
 def whole_words(pieces: list[str]) -> list[str]:
-    """Each piece's whole word: "kit", "ty</w>" -> "kitty" twice. What a tokenizer puts at the ends is called start and end."""
+    """Each piece's whole word: "kit", "ty</w>" -> "kitty" twice. What a tokenizer puts at the ends is called by OUTSIDE."""
     grouped: list[list[str]] = []
     for i, piece in enumerate(pieces):
         special = piece.startswith("<") and piece.endswith(">") and not piece.endswith(ENDS)

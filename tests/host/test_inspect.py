@@ -121,8 +121,8 @@ def test_the_names_of_t5s_tokens(pack, s, monkeypatch):
 def test_whole_words(pack):
     whole_words = sys.modules[f"{pack.module.__name__}.nodes.words"].whole_words
     clip = ["<|startoftext|>", "kit", "ty</w>", ",</w>", "<</w>", "<|endoftext|>", "<|endoftext|>"]
-    assert whole_words(clip) == ["start", "kitty", "kitty", ",", "<", "end", "end"]
-    assert whole_words(["▁a", "▁kit", "ty", ",", "</s>", "<pad>"]) == ["a", "kitty,", "kitty,", "kitty,", "end", "end"]
+    assert whole_words(clip) == ["<start>", "kitty", "kitty", ",", "<", "<end>", "<end>"]
+    assert whole_words(["▁a", "▁kit", "ty", ",", "</s>", "<pad>"]) == ["a", "kitty,", "kitty,", "kitty,", "<end>", "<end>"]
 
 
 def test_errors(pack, demo, prompts):

@@ -40,8 +40,8 @@ def template(request, pack):
 
 
 def value_list(node):
-    strength, concepts = node["widgets_values"]
-    return strength, None, concepts
+    strength, concepts, apply = node["widgets_values"]
+    return strength, None, concepts, apply
 
 
 def test_its_prompt_and_the_words_that_its_note_proposes(template):

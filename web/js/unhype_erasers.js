@@ -20,7 +20,8 @@ async function tell(...loaders) {
   const every = await said();
   for (const node of loaders) {
     const text = every[widget(node, "file").value]?.text;
-    if (text) api.dispatchCustomEvent("progress_text", { nodeId: String(node.id), text });
+    const shown = app.graph.getNodeById(node.id) === node; // not one of the same number inside a subgraph
+    if (text && shown) api.dispatchCustomEvent("progress_text", { nodeId: String(node.id), text });
   }
 }
 

@@ -4,7 +4,10 @@ from comfy_api.latest import ComfyExtension, io
 
 from .demo import UnHypeDemoModel
 from .eraser import UnHypeEraser
+from .inspect_prompt import UnHypeInspect
 from .loader import UnHypeLoader, register_folders
+from .merge import UnHypeMerge
+from .to_lora import UnHypeToLora
 from .train import UnHypeTrain
 
 
@@ -19,4 +22,4 @@ class UnHypeExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         await self.on_load()
-        return [UnHypeLoader, UnHypeEraser, UnHypeTrain, UnHypeDemoModel]
+        return [UnHypeLoader, UnHypeEraser, UnHypeTrain, UnHypeInspect, UnHypeMerge, UnHypeToLora, UnHypeDemoModel]

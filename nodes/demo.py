@@ -4,19 +4,22 @@ import importlib
 
 from comfy_api.latest import io
 
+from .schema import schema
+
 BASES = {"emoji-sd": "base", "emoji-flux": "flux"}  # name -> module in demo/
 
 
 class UnHypeDemoModel(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="UnHypeDemoModel",
             display_name="UnHype Demo Model",
             category="unhype",
             description="A small model that draws 25 emoji in three styles (google, twitter, fluent); everything else becomes a blob. "
             '"a cat, google style, on a blue background" at 64 x 64, "a cat and a bus, google style, on a pink background" at 128 x 64. '
             "The nouns are on its help page.",
+            search=["emoji", "example", "test model"],
             inputs=[
                 io.Combo.Input(
                     "base",
@@ -25,9 +28,9 @@ class UnHypeDemoModel(io.ComfyNode):
                 )
             ],
             outputs=[
-                io.Model.Output(display_name="MODEL"),
-                io.Clip.Output(display_name="CLIP"),
-                io.Vae.Output(display_name="VAE"),
+                io.Model.Output(display_name="MODEL", tooltip="The denoiser: into UnHype Eraser, then a sampler."),
+                io.Clip.Output(display_name="CLIP", tooltip="Its text encoder: into CLIP Text Encode."),
+                io.Vae.Output(display_name="VAE", tooltip="Its decoder: into VAE Decode. A picture is 64 or 128 wide and 64 high."),
             ],
         )
 

@@ -4,25 +4,30 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..unhype.checkpoint import Eraser
 from .base import Model
 from .loader import UnHype
+from .merge import shares
 from .patching import erase
+from .schema import ERASING, schema
+from .weights import in_weights
+
+ADAPTER, WEIGHTS = "adapter", "weight patch"
 
 
 class UnHypeEraser(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="UnHypeEraser",
             display_name="UnHype Eraser",
             category="unhype",
             description="Erases the eraser's concepts from every prompt that means one. "
             "Other prompts give the picture they gave before, to the bit. Put it behind a merge of models: a merge takes only weights "
             "from its second model, and the eraser is not in them.",
+            search=ERASING,
             inputs=[
                 io.Model.Input("model", tooltip="The model that the eraser was trained for, or a fine-tune of it."),
-                UnHype.Input("unhype", optional=True, tooltip="From Load UnHype Eraser."),
+                UnHype.Input("unhype", optional=True, tooltip="From Load UnHype Eraser, Merge UnHype Erasers or Train UnHype Eraser."),
                 io.Float.Input(
                     "strength",
                     default=1.0,
@@ -41,7 +46,17 @@ class UnHypeEraser(io.ComfyNode):
                     "concepts",
                     default="",
                     optional=True,
-                    tooltip='Which of the file\'s concepts to erase, by name, separated by commas: "cat, dog". Empty: all of them.',
+                    tooltip='Which of the file\'s concepts to erase, by name, separated by commas: "cat, dog". Empty: all of them. '
+                    "The loader shows the names, and the button below offers them.",
+                ),
+                io.Combo.Input(
+                    "apply",
+                    options=[ADAPTER, WEIGHTS],
+                    default=ADAPTER,
+                    optional=True,
+                    tooltip="adapter: every prompt has its own, and where nothing is erased the picture stays as it was to the bit. "
+                    "weight patch: the weights made for the connected conditioning act on everything that is sampled, the negative "
+                    "prompt too; for samplers and tools that do not take the adapter.",
                 ),
             ],
             outputs=[
@@ -61,10 +76,12 @@ class UnHypeEraser(io.ComfyNode):
         strength: float = 1.0,
         conditioning: list[list[Any]] | None = None,
         concepts: str = "",
+        apply: str = ADAPTER,
     ) -> io.NodeOutput:
-        # Optional only for the host: a required input that is missing leaves this branch out, and nobody is told.
-        if not isinstance(unhype, Eraser):
-            found = "nothing is connected" if unhype is None else f"a {type(unhype).__name__} is connected"
-            raise ValueError(f"unhype: {found}, expected an eraser: connect the output of Load UnHype Eraser")
-        node = cls.hidden.unique_id if cls.hidden else None
-        return io.NodeOutput(erase(model, unhype, strength, conditioning, concepts, node))
+        # unhype is optional only for the host: a required input that is missing leaves this branch out, and nobody is told.
+        parts, node = shares(unhype, concepts), cls.hidden.unique_id if cls.hidden else None
+        if apply == WEIGHTS:
+            return io.NodeOutput(in_weights(model, parts, strength, conditioning, node))
+        for eraser, own in parts:
+            model = erase(model, eraser, strength, conditioning, own, node)
+        return io.NodeOutput(model)

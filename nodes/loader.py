@@ -1,6 +1,5 @@
 """UnHypeLoader: an eraser file by name."""
 
-import json
 import logging
 import os
 from functools import cache
@@ -11,10 +10,14 @@ from comfy_api.latest import io
 
 from ..unhype.checkpoint import load_eraser
 from ..unhype.header import KEY
+from ..unhype.text import shown
+from .schema import ERASING, schema
+from .tell import tell
+from .told import Told, metadata_of, told, told_by_header
 
 FOLDER = "unhype"
 BUNDLED = Path(__file__).resolve().parents[1] / "demo" / "erasers"
-HEADER = 16 << 20  # bytes of a header that is looked into
+LISTED = 12  # files that the tooltip tells of
 NONE_YET = "no eraser yet: put one into models/unhype, then press R"
 UnHype = io.Custom("UNHYPE")
 log = logging.getLogger("unhype")
@@ -56,13 +59,29 @@ def listed(path: str) -> bool:
 
 @cache
 def may_be_eraser(path: str, size: int, changed: int) -> bool:
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        raw = file.read(length) if length <= min(HEADER, size) else b""
-    try:
-        return KEY in json.loads(raw).get("__metadata__", {})
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        return True
+    metadata = metadata_of(path, size)
+    return metadata is None or KEY in metadata
+
+
+def all_told(names: list[str]) -> dict[str, Told]:
+    """What the files say of themselves, by name, as far as they can be read."""
+    found = {}
+    for name in names:
+        try:
+            path = find_file(name)
+            status = os.stat(path)
+            if said := told_by_header(path, status.st_size, status.st_mtime_ns):
+                found[name] = said
+        except OSError:
+            continue
+    return found
+
+
+def tooltip(every: dict[str, Told]) -> str:
+    """What the list of files is, and what the first of them erase."""
+    lines = [f"{shown(name)}: {shown(said.text.splitlines()[0], 160)}" for name, said in list(every.items())[:LISTED]]
+    more = ["..."] * (len(every) > LISTED)
+    return "\n".join(["A .safetensors file from models/unhype or output/unhype, made by training an eraser.", *lines, *more])
 
 
 def find_file(name: object) -> str:
@@ -87,19 +106,23 @@ def state_of(name: str) -> str:
 class UnHypeLoader(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        names = erasers()
+        every = all_told(names)
+        files = io.Combo.Input("file", options=names or [NONE_YET], tooltip=tooltip(every))
+        # For web/js, which shows it before the first run. The input's own argument of that name came later than V3.
+        files.extra_dict = {"erasers": {name: said._asdict() for name, said in every.items()}}
+        return schema(
             node_id="UnHypeLoader",
             display_name="Load UnHype Eraser",
             category="unhype",
             description="Loads an eraser: a hypernetwork that makes a model forget the concepts it was trained on.",
-            inputs=[
-                io.Combo.Input(
-                    "file",
-                    options=erasers() or [NONE_YET],
-                    tooltip="A .safetensors file from models/unhype or output/unhype, made by trainer/train.py.",
-                ),
+            search=ERASING,
+            inputs=[files],
+            outputs=[
+                UnHype.Output(display_name="UNHYPE", tooltip="The eraser, for the UnHype Eraser node."),
+                io.String.Output(display_name="info", tooltip="What the file erases and into what, and for which models."),
             ],
-            outputs=[UnHype.Output(display_name="UNHYPE", tooltip="The eraser, for the UnHype Eraser node.")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -114,4 +137,7 @@ class UnHypeLoader(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: object) -> io.NodeOutput:
-        return io.NodeOutput(load_eraser(find_file(file)))
+        eraser = load_eraser(find_file(file))
+        text = told(eraser)
+        tell(cls.hidden.unique_id if cls.hidden else None, eraser.source, text)
+        return io.NodeOutput(eraser, text)

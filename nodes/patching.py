@@ -8,6 +8,7 @@ labels with the rows; and they are taken out again where the denoiser is called 
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import comfy.conds
@@ -22,7 +23,7 @@ from ..unhype.layers import FAMILIES, Layer, check_layers, family_of
 from ..unhype.text import shown
 from .base import Model, warn_of_another_base
 from .prompts import refuse_boxes, unconditional, warn_of_another_encoder, warn_of_the_negative
-from .tell import account, tell
+from .tell import Seen, account_of, sources, tell
 from .watch import Watch
 
 KEY = "unhype"
@@ -55,20 +56,11 @@ def erase(
     What fired is shown on `node` at every sampling. Raises ValueError when the eraser does not fit the model, the
     conditioning cannot be read, or a concept is not in the file.
     """
-    if not isinstance(strength, int | float) or not math.isfinite(strength) or strength < 0:
-        raise ValueError(f"strength is {strength!r}, expected a number from 0 up: 0 leaves the model as it is, 1 erases as trained")
+    check_strength(strength)
     if strength == 0:
         tell(node, eraser.source, "strength 0: nothing is erased")
         return model
-    diffusion_model = model.get_model_object("diffusion_model")
-    family = family_of(diffusion_model)
-    if family.name != eraser.family:
-        raise ValueError(
-            f"{eraser.source} was trained for {FAMILIES[eraser.family].title}, this model is {family.title}: "
-            "choose an eraser that was made for this model, or the model that it was made for"
-        )
-    check_layers(eraser.network.shape.layers, diffusion_model, family, eraser.source)
-    warn_of_another_base(model, eraser)
+    check_fits(eraser, model)
     fixed = None
     if conditioning is not None:
         for _, extra in conditioning:
@@ -84,18 +76,52 @@ def erase(
     return clone
 
 
-def switched_off(eraser: Eraser, concepts: str | None) -> torch.Tensor:
-    """Which of the file's concepts are not among the names in `concepts`, (K,) bool; without a name none is off."""
-    wanted = [name.strip().lower() for name in (concepts or "").split(",") if name.strip()]
-    names = [c.name.lower() for c in eraser.concepts]
-    every = shown(", ".join(c.name for c in eraser.concepts), 400)
+def check_strength(strength: object) -> None:
+    """Raise ValueError unless a node's strength is a number from 0 up."""
+    if not isinstance(strength, int | float) or not math.isfinite(strength) or strength < 0:
+        raise ValueError(f"strength is {strength!r}, expected a number from 0 up: 0 leaves the model as it is, 1 erases as trained")
+
+
+def check_fits(eraser: Eraser, model: Model) -> None:
+    """Raise ValueError unless the eraser was made for models like this one; warn where it is another base of the kind."""
+    diffusion_model = model.get_model_object("diffusion_model")
+    family = family_of(diffusion_model)
+    if family.name != eraser.family:
+        raise ValueError(
+            f"{eraser.source} was trained for {FAMILIES[eraser.family].title}, this model is {family.title}: "
+            "choose an eraser that was made for this model, or the model that it was made for"
+        )
+    check_layers(eraser.network.shape.layers, diffusion_model, family, eraser.source)
+    warn_of_another_base(model, eraser)
+
+
+def named(concepts: str | None) -> list[str]:
+    """The names in a text with commas between them, in small letters."""
+    return [name.strip().lower() for name in (concepts or "").split(",") if name.strip()]
+
+
+def refuse_unknown(wanted: list[str], erasers: Sequence[Eraser]) -> None:
+    """Raise ValueError, listing all that there are, for a name that is no concept of the erasers."""
+    names = [c.name for eraser in erasers for c in eraser.concepts]
     for name in wanted:
-        if name not in names:
+        if name not in [n.lower() for n in names]:
+            files = " or ".join(eraser.source for eraser in erasers)
             raise ValueError(
-                f"concepts: {shown(name)!r} is not in {eraser.source}, which erases {every}; "
+                f"concepts: {shown(name)!r} is not in {files}, which erases {shown(', '.join(names), 400)}; "
                 "write some of these, separated by commas, or nothing for all of them"
             )
-    return torch.tensor([bool(wanted) and name not in wanted for name in names])
+
+
+def switched_off(eraser: Eraser, concepts: str | None) -> torch.Tensor:
+    """Which of the file's concepts are not among the names in `concepts`, (K,) bool; without a name none is off."""
+    wanted = named(concepts)
+    refuse_unknown(wanted, [eraser])
+    return torch.tensor([bool(wanted) and c.name.lower() not in wanted for c in eraser.concepts])
+
+
+def same_file(eraser: Eraser) -> str | int:
+    """What erasers of one file have in common."""
+    return eraser.digest or id(eraser)
 
 
 def entries_of(model: Model) -> list[Entry]:
@@ -181,6 +207,7 @@ class LabelPrompts:
             return plan
         taken: dict[str | int, torch.Tensor] = {}
         firing: list[tuple[Entry, list[Factors], torch.Tensor]] = []
+        seen: dict[str, tuple[Entry, list[Seen]]] = {}  # by node
         numbers = torch.cat([n for _, _, n in prompts])
         for entry in sorted(self.entries, key=lambda e: -e.strength):
             network = entry.eraser.network
@@ -194,17 +221,19 @@ class LabelPrompts:
             else:
                 margins = (network.scores(entry.fixed) - network.switch.threshold).masked_fill(entry.off, -torch.inf)
                 condition = entry.fixed.rows([margins.amax(1).argmax().item()] * len(numbers))
-            done = taken.setdefault(entry.eraser.digest or id(entry.eraser), torch.zeros(len(numbers), len(entry.off), dtype=torch.bool))
+            done = taken.setdefault(same_file(entry.eraser), torch.zeros(len(numbers), len(entry.off), dtype=torch.bool))
             off = entry.off | done
             fires = network.fires(condition, off)
-            names = [c.name for c in entry.eraser.concepts]
-            told = account(names, network.scores(condition), network.switch.threshold, entry.off, done)
-            tell(entry.node, entry.eraser.source, f"the connected conditioning decides: {told}" if entry.fixed is not None else told)
+            found = Seen(entry.eraser, network.scores(condition), entry.off, done.clone())
+            seen.setdefault(entry.node or str(id(entry)), (entry, []))[1].append(found)
             done[fires] |= ~entry.off
             if fires.any():
                 pairs = torch.full((len(plan.watch.prompts),), NOBODY)
                 pairs[numbers[fires]] = torch.arange(int(fires.sum()))
                 firing.append((entry, at_strength(network, condition.rows(fires), entry.strength, off[fires]), pairs))
+        for entry, found_by_node in seen.values():
+            decides = "the connected conditioning decides: " if entry.fixed is not None else ""
+            tell(entry.node, sources(found_by_node), decides + account_of(found_by_node))
         # Added up in an order of their own, so that the order of the nodes does not change the rounding.
         for entry, factors, pairs in sorted(firing, key=lambda f: (-f[0].strength, f[0].eraser.digest, f[0].off.tolist())):
             plan.add(entry.eraser.network.shape.layers, factors, pairs)

@@ -1,9 +1,11 @@
 """What an eraser did in a sampling, in a line or two: on its node and in the log."""
 
 import logging
+from typing import NamedTuple
 
 import torch
 
+from ..unhype.checkpoint import Eraser
 from ..unhype.text import shown
 
 LONGEST_NAME, LONGEST_LIST = 40, 120
@@ -41,6 +43,31 @@ def account(names: list[str], scores: torch.Tensor, threshold: torch.Tensor, off
     return "\n".join(lines)
 
 
+class Seen(NamedTuple):
+    """What an eraser with K concepts found in N prompts."""
+
+    eraser: Eraser
+    scores: torch.Tensor  # (N, K)
+    off: torch.Tensor  # (K,) bool
+    taken: torch.Tensor  # (N, K) bool: left to another node
+
+
+def account_of(seen: list[Seen]) -> str:
+    """The account of one node's erasers, as if they were one."""
+    names = [c.name for s in seen for c in s.eraser.concepts]
+    threshold, off = torch.cat([s.eraser.network.switch.threshold for s in seen]), torch.cat([s.off for s in seen])
+    return account(names, torch.cat([s.scores for s in seen], 1), threshold, off, torch.cat([s.taken for s in seen], 1))
+
+
+def sources(seen: list[Seen]) -> str:
+    return " and ".join(s.eraser.source for s in seen)
+
+
+def harmless(text: str) -> str:
+    """A text for a node, which front ends put into the page as HTML: without a tag, whatever a stranger's file calls its concepts."""
+    return text.replace("<", "‹")
+
+
 def tell(node: str | None, source: str, text: str) -> None:
     """Show a text on the node with the id `node`, where a server shows nodes, and log it."""
     log.info("%s: %s", source, text.replace("\n", "; "))
@@ -55,4 +82,4 @@ def show(node: str | None, text: str) -> None:
 
     server = getattr(PromptServer, "instance", None)
     if server is not None:
-        server.send_progress_text(text, node, server.client_id)
+        server.send_progress_text(harmless(text), node, server.client_id)

@@ -76,5 +76,5 @@ def demo(pack):
     """MODEL, CLIP, VAE of the demo base and the bundled eraser of "cat"."""
     with torch.inference_mode():
         model, clip, vae = pack.UnHypeDemoModel.execute("emoji-sd").result
-        (eraser,) = pack.UnHypeLoader.execute("demo_cat.safetensors").result
+        eraser = pack.UnHypeLoader.execute("demo_cat.safetensors").result[0]
     return SimpleNamespace(model=model, clip=clip, vae=vae, eraser=eraser)

@@ -9,13 +9,27 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = ("unhype_demo", "unhype_flux", "unhype_flux_demo", "unhype_sd15", "unhype_sdxl", "unhype_train")
+NAMES = (
+    "unhype_demo",
+    "unhype_flux",
+    "unhype_flux_demo",
+    "unhype_inspect",
+    "unhype_lora_bake",
+    "unhype_negative_at_cfg_1",
+    "unhype_sd15",
+    "unhype_sdxl",
+    "unhype_several_concepts",
+    "unhype_strength_sweep",
+    "unhype_train",
+)
 TITLE, SLOT, ROOM = 30, 20, 10  # of a node's head, of an input's row, between two nodes
 # Width and height, with the head, that Nodes 2.0 gives a node at least, as its page was measured (front end 1.42).
 LARGE = {
     "UnHypeDemoModel": (225, 185),
-    "UnHypeLoader": (225, 137),
-    "UnHypeEraser": (225, 218),
+    "UnHypeLoader": (225, 200),  # with two lines of text, as the Eraser
+    "UnHypeEraser": (225, 330),
+    "UnHypeInspect": (225, 157),
+    "UnHypeToLora": (225, 270),
     "UnHypeTrain": (225, 640),
     "CheckpointLoaderSimple": (225, 161),
     "UNETLoader": (225, 113),
@@ -131,7 +145,18 @@ def note(name):
     return next(node["widgets_values"][0] for node in graph(name)["nodes"] if node["type"] == "MarkdownNote")
 
 
-@pytest.mark.parametrize("name", ["unhype_demo", "unhype_flux_demo", "unhype_train"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_value_of_our_widgets_is_saved(name):
+    count = {"UnHypeDemoModel": 1, "UnHypeLoader": 1, "UnHypeEraser": 3, "UnHypeInspect": 0, "UnHypeToLora": 3}
+    for node in graph(name)["nodes"]:
+        if node["type"] in count:
+            assert len(node["widgets_values"]) == count[node["type"]]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["unhype_demo", "unhype_flux_demo", "unhype_several_concepts", "unhype_strength_sweep", "unhype_negative_at_cfg_1", "unhype_train"],
+)
 def test_the_demos_list_every_noun_and_say_what_becomes_of_others(name):
     from demo.captions import BACKGROUNDS, NOUNS, STYLES
 

@@ -29,6 +29,24 @@ def m(pack):
     return models
 
 
+@pytest.fixture(scope="session")
+def server(comfy, tmp_path_factory):
+    """One running server for all tests that ask one."""
+    from server import Server
+
+    import dev
+
+    base = tmp_path_factory.mktemp("comfyui")
+    dev.install_pack(base)
+    with Server(comfy, base) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def info(server):
+    return server.get("/object_info")
+
+
 @pytest.fixture
 def prompts(s, demo):
     with torch.inference_mode():

@@ -158,9 +158,9 @@ def test_switched_off(pack, two):
 
 def test_the_order_of_inputs_is_a_promise(pack):
     """Saved workflows hold the widgets' values by place: a new one comes last and may be missing."""
-    order = ["model", "unhype", "strength", "conditioning", "concepts"]
+    order = ["model", "unhype", "strength", "conditioning", "concepts", "apply"]
     schema = pack.UnHypeEraser.define_schema()
     assert [i.id for i in schema.inputs] == order
-    assert [i.id for i in schema.inputs if i.optional] == ["unhype", "conditioning", "concepts"]
+    assert [i.id for i in schema.inputs if i.optional] == ["unhype", "conditioning", "concepts", "apply"]
     parameters = inspect.signature(pack.UnHypeEraser.execute).parameters
     assert list(parameters) == order and parameters["concepts"].default == "" and parameters["conditioning"].default is None

@@ -21,5 +21,5 @@ def test_folders_are_registered_once_and_before_the_nodes(pack, monkeypatch, cal
             found = await getattr(extension, name)()
         return [node.define_schema().node_id for node in found]
 
-    assert asyncio.run(load()) == ["UnHypeLoader", "UnHypeEraser", "UnHypeDemoModel"]
+    assert asyncio.run(load()) == ["UnHypeLoader", "UnHypeEraser", "UnHypeInspect", "UnHypeMerge", "UnHypeToLora", "UnHypeDemoModel"]
     assert done == ["folders", "schema"]

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / "web" / "docs"
-NODES = ("UnHypeLoader", "UnHypeEraser", "UnHypeTrain", "UnHypeDemoModel")
+NODES = ("UnHypeLoader", "UnHypeEraser", "UnHypeTrain", "UnHypeInspect", "UnHypeMerge", "UnHypeToLora", "UnHypeDemoModel")
 
 
 @pytest.mark.parametrize("node", NODES)

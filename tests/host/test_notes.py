@@ -22,7 +22,7 @@ def template(request, pack):
     value = lambda title, i=0: nodes[title]["widgets_values"][i]
     with torch.inference_mode():
         model, clip, vae = pack.UnHypeDemoModel.execute(value("Demo model, nothing to download")).result
-        (eraser,) = pack.UnHypeLoader.execute(value("Load UnHype Eraser")).result
+        eraser = pack.UnHypeLoader.execute(value("Load UnHype Eraser")).result[0]
         erased = pack.UnHypeEraser.execute(model, eraser, *value_list(nodes["UnHype Eraser"])).result[0]
     seed, _, steps, cfg, sampler, scheduler, _ = nodes["With the eraser, same seed"]["widgets_values"]
     assert (sampler, scheduler) == ("euler", "normal")
@@ -40,8 +40,8 @@ def template(request, pack):
 
 
 def value_list(node):
-    strength, concepts = node["widgets_values"]
-    return strength, None, concepts
+    strength, concepts, apply = node["widgets_values"]
+    return strength, None, concepts, apply
 
 
 def test_its_prompt_and_the_words_that_its_note_proposes(template):

@@ -26,7 +26,7 @@ def said(caplog):
 def flux(pack):
     with torch.inference_mode():
         model, clip, _ = pack.UnHypeDemoModel.execute("emoji-flux").result
-        (eraser,) = pack.UnHypeLoader.execute("demo_flux_cat.safetensors").result
+        eraser = pack.UnHypeLoader.execute("demo_flux_cat.safetensors").result[0]
     return model, clip, eraser
 
 

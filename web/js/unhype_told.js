@@ -1,4 +1,4 @@
-// What an Eraser tells comes as the host's progress text. Front ends from about 1.50 on take that away when the run ends:
+// What our nodes tell comes as the host's progress text. Front ends from about 1.50 on take that away when the run ends:
 // then it is shown once more, so that it can be read beside the picture.
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
@@ -19,7 +19,7 @@ app.registerExtension({
         setTimeout(() => {
           for (const [nodeId, text] of ended) {
             const node = app.graph.getNodeById(nodeId);
-            if (node?.type === "UnHypeEraser") api.dispatchCustomEvent("progress_text", { nodeId, text });
+            if (node?.type?.startsWith("UnHype")) api.dispatchCustomEvent("progress_text", { nodeId, text });
           }
         }, AFTER);
       });

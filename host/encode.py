@@ -1,6 +1,6 @@
 """Prompts through a base's own text encoder: what the denoiser attends to, and what the hypernetwork reads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,13 @@ def tokenize(clip: Any, prompts: list[str]) -> list[Tokens]:
     lengths = {key: {len(t[key][0]) for t in tokens} for key in tokens[0]}
     options = {f"{key}_min_length": max(found) for key, found in lengths.items() if len(found) > 1}
     return [clip.tokenize(p, tokenizer_options=options) for p in prompts] if options else tokens
+
+
+def whole_words(tokens: Iterable[str]) -> list[str]:
+    """The tokens of a tokenizer's table that are words: CLIP's BPE marks where one ends, WordPiece what only goes on with one."""
+    tokens = list(tokens)
+    words = [t.removesuffix("</w>") for t in tokens if t.endswith("</w>")] or [t for t in tokens if not t.startswith("##")]
+    return sorted(w for w in words if w.isascii() and w.isalpha())  # the table's own order differs from run to run
 
 
 def encode_alone(clip: Any, tokens: Tokens, watch: Watch | None = None) -> Pair:

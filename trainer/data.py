@@ -25,14 +25,10 @@ NAMES, ANY = 8, 50
 AMONG = torch.tensor([2, 3, 4])  # the wordings of a target prompt that are the prompt among words
 
 
-class Data:
-    """Target and retain prompts in several wordings, their conditions and labels, and the samples of the targets.
-
-    With `unconditional` the targets are ESD's: prompts of one concept each, which become the empty prompt, with their own latents.
-    """
+class Texts:
+    """Target and retain prompts in several wordings, their conditions and labels: all that the switch is fitted on."""
 
     def __init__(self, config: Config, backbone: Backbone, progress=print, unconditional: bool = False):
-        backbone.load()
         erased, seed = config.erased(), config.seed
         self.targets = concepts.target_prompts(erased, config.retain, max(FEWEST_PAIRS, config.pair_prompts // len(erased)), seed)
         if unconditional:
@@ -60,25 +56,14 @@ class Data:
         self.wording = self.wordings_of(bare)
         bare_named = torch.cat([torch.eye(len(erased), dtype=torch.bool)[k].expand(len(b), -1) for k, b in enumerate(bare)])
         self.named = torch.cat([*[self.labels.named] * 4, bare_named])  # of target_texts
-        # What is blended or put among others later has to be encoded together, for one length.
-        anchored = backbone.family.anchors and config.objective == "direct" and not unconditional
-        anchors = [p for p in self.retain if anchored and not p.pair]
-        anchors = [concepts.Target(p, p.text, (0,)) for p in random.Random(seed).sample(anchors, min(ANCHORS, len(anchors)))]
-        together = [*texts, *(t.mapped for t in self.targets), *(a.mapped for a in anchors), ""]
         prompts = [*self.target_texts, *self.safe_texts]
-        count = len(together) + len(config.clip_skips) * len(prompts)
+        count = len(config.clip_skips) * len(prompts)
         progress(f"encoding {count} prompts")
         with watched(backbone, "encoding", count, progress):
-            shown = backbone.encode(together)
             every = [backbone.encode(prompts, skip).condition() for skip in config.clip_skips]
-        self.text, mapped, self.empty = shown.rows(slice(len(texts))), shown.rows(slice(len(texts), 2 * len(texts))), shown.tokens[-1:]
-        self.anchor_text = shown.rows(slice(2 * len(texts), -1))
         count = len(self.target_texts)
         self.conditions = every  # targets, then safe prompts; the others are parts of them
         self.target_conditions, self.safe_conditions = [c.rows(slice(count)) for c in every], [c.rows(slice(count, None)) for c in every]
-        asked, kept = Asked(self.targets, self.text, mapped), Asked(anchors, self.anchor_text, self.anchor_text) if anchors else None
-        self.samples = samples.cached_samples(backbone, config, asked, kept, cache_path(config.out), progress, unconditional)
-        self.anchors = self.samples.pop() if anchors else None
 
     def seen(self) -> set[str]:
         """Every prompt that the training reads."""
@@ -105,6 +90,30 @@ class Data:
             other = row + count if target.prompt.pair else firsts[concept] + row % len(bare[concept])
             rows.append([row, row, row + count, row + 2 * count, row + 3 * count, other])
         return torch.tensor(rows)
+
+
+class Data(Texts):
+    """Beside the texts what the pictures need: the targets as the denoiser attends to them, and samples of them.
+
+    With `unconditional` the targets are ESD's: prompts of one concept each, which become the empty prompt, with their own latents.
+    """
+
+    def __init__(self, config: Config, backbone: Backbone, progress=print, unconditional: bool = False):
+        backbone.load()
+        super().__init__(config, backbone, progress, unconditional)
+        # What is blended or put among others later has to be encoded together, for one length.
+        anchored = backbone.family.anchors and config.objective == "direct" and not unconditional
+        anchors = [p for p in self.retain if anchored and not p.pair]
+        anchors = [concepts.Target(p, p.text, (0,)) for p in random.Random(config.seed).sample(anchors, min(ANCHORS, len(anchors)))]
+        texts = [t.prompt.text for t in self.targets]
+        together = [*texts, *(t.mapped for t in self.targets), *(a.mapped for a in anchors), ""]
+        with watched(backbone, "encoding", len(together), progress):
+            shown = backbone.encode(together)
+        self.text, mapped, self.empty = shown.rows(slice(len(texts))), shown.rows(slice(len(texts), 2 * len(texts))), shown.tokens[-1:]
+        self.anchor_text = shown.rows(slice(2 * len(texts), -1))
+        asked, kept = Asked(self.targets, self.text, mapped), Asked(anchors, self.anchor_text, self.anchor_text) if anchors else None
+        self.samples = samples.cached_samples(backbone, config, asked, kept, cache_path(config.out), progress, unconditional)
+        self.anchors = self.samples.pop() if anchors else None
 
     def turn(self, iteration: int, size: int, total_steps: int, rng: torch.Generator) -> tuple[str, Batch]:
         """A training step's batch, of the kinds in turn: pictures, half as many of pairs, anchors; and what its loss is called."""

@@ -102,3 +102,29 @@ print([n for n in sys.modules if n.split('.')[0] in ('host', 'nodes', 'unhype')]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[] False"
+
+
+def test_without_a_browser_it_is_said_what_to_install_or_leave_out(dev, monkeypatch):
+    monkeypatch.delenv("UNHYPE_BROWSER", raising=False)
+    monkeypatch.setattr(dev.shutil, "which", lambda name: None)
+    with pytest.raises(SystemExit, match="install one .*--no-browser"):
+        dev.test([])
+    assert dev.ran == []
+
+
+def test_tests_that_are_left_out_are_said(dev, monkeypatch, capsys):
+    monkeypatch.setattr(dev, "test_on", lambda *_: 0)
+    dev.test(["--no-browser"])
+    assert "the tests in a browser were left out" in capsys.readouterr().out
+    assert "--no-browser" not in dev.ran[0][0]
+
+
+def test_chromium_is_installed_where_debian_has_it(dev, monkeypatch):
+    """As root; the second look finds it."""
+    ran = []
+    monkeypatch.delenv("UNHYPE_BROWSER", raising=False)
+    monkeypatch.setattr(dev.os, "geteuid", lambda: 0, raising=False)
+    here = lambda name: name if name == "apt-get" or name == "chromium" and len(ran) == 2 else None
+    monkeypatch.setattr(dev.shutil, "which", here)
+    monkeypatch.setattr(dev.subprocess, "run", lambda command, **_: ran.append(command))
+    assert dev.browser() == "chromium" and ran[1][-1] == "chromium"

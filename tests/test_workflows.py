@@ -147,7 +147,7 @@ def note(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_value_of_our_widgets_is_saved(name):
-    count = {"UnHypeDemoModel": 1, "UnHypeLoader": 1, "UnHypeEraser": 3, "UnHypeInspect": 0, "UnHypeToLora": 3}
+    count = {"UnHypeDemoModel": 1, "UnHypeLoader": 1, "UnHypeEraser": 3, "UnHypeInspect": 0, "UnHypeToLora": 3, "UnHypeTrain": 5}
     for node in graph(name)["nodes"]:
         if node["type"] in count:
             assert len(node["widgets_values"]) == count[node["type"]]

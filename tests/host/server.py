@@ -15,8 +15,9 @@ from pathlib import Path
 class Server:
     """Runs as a context manager; everything it writes goes below `base`."""
 
-    def __init__(self, comfyui: Path, base: Path):
-        self.comfyui, self.base = comfyui, base
+    def __init__(self, comfyui: Path, base: Path, front_end: str | None = None):
+        """front_end: folder of another front end than the one that is installed."""
+        self.comfyui, self.base, self.options = comfyui, base, ["--front-end-root", front_end] if front_end else []
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
@@ -43,6 +44,7 @@ class Server:
                 "--disable-api-nodes",
                 "--disable-auto-launch",
                 "--deterministic",
+                *self.options,
             ],
             stdout=self.log,
             stderr=subprocess.STDOUT,

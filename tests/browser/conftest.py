@@ -1,0 +1,68 @@
+"""A real ComfyUI server in a real browser: its own front end and the newest, with classic nodes and with Nodes 2.0.
+
+Collected only where `dev.py test` has found a Chromium and set UNHYPE_BROWSER to it, so that a run skips nothing.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+sys.path += [str(HERE), str(HERE.parent / "host")]
+if not os.environ.get("UNHYPE_BROWSER"):
+    collect_ignore_glob = ["test_*.py"]
+
+FRONT_ENDS = {"own": None, "newest": os.environ.get("UNHYPE_FRONT_END")}
+OUT = ROOT / "out" / "browser"
+
+
+@pytest.fixture(scope="session")
+def report():
+    """What was seen, written to out/browser/report.json at the end."""
+    seen = {"templates": [], "errors_shown": []}
+    yield seen
+    OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / "report.json").write_text(json.dumps(seen, indent=1) + "\n")
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=os.environ["UNHYPE_BROWSER"], args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session", params=FRONT_ENDS)
+def server(request, tmp_path_factory):
+    """A server for each front end, the pack installed."""
+    from server import Server
+
+    import dev
+
+    base = tmp_path_factory.mktemp(f"browser_{request.param}")
+    dev.install_pack(base)
+    with Server(Path(os.environ["COMFYUI_PATH"]), base, FRONT_ENDS[request.param]) as running:
+        running.front_end = request.param
+        yield running
+
+
+@pytest.fixture(scope="session", params=["classic", "vue"])
+def looks(request):
+    return request.param
+
+
+@pytest.fixture
+def page(chromium, server, looks):
+    """The page of a new user, opened."""
+    from page import Page
+
+    context = chromium.new_context(viewport={"width": 1700, "height": 1000})
+    yield Page(context.new_page(), server, looks, OUT)
+    context.close()

@@ -28,3 +28,23 @@ def adapted_sampling(backbone: Backbone, layers: tuple[Layer, ...], rows: torch.
 
     model.set_model_unet_function_wrapper(wrapper)
     return model
+
+
+Rewrite = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+def rewritten_sampling(model: Any, rewrite: Rewrite) -> Any:
+    """A clone of a MODEL that samples with positive conditionings as `rewrite` makes them of (token states, pooled).
+
+    Erasers that are on the MODEL decide by the conditioning as it was.
+    """
+    from comfy.patcher_extension import WrappersMP
+
+    def wrapper(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        for cond in executor.class_obj.conds["positive"]:
+            cond["cross_attn"], cond["pooled_output"] = rewrite(cond["cross_attn"], cond["pooled_output"])
+        return executor(*args, **kwargs)
+
+    clone = model.clone()
+    clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "rewritten", wrapper)
+    return clone

@@ -72,7 +72,7 @@ class Bench:
         With one concept lora-stack is lora-esd.
         """
         if self.quick:
-            return [(m, ["cat"], 0) for m in ("unhype", "lora-esd", "lora-switched", "uce")], []
+            return [(m, ["cat"], 0) for m in ("unhype", "lora-esd", "lora-switched", *recipes.CLOSED_FORMS, *recipes.REWRITING)], []
         sizes = [FOUR, TWELVE, *([n] for n in SINGLE)]
         trained, others = ("lora-esd", "lora-switched", "esd-full"), ("unhype-trajectory", "unhype-authors")
         core = [(m, nouns, 0) for m in ("unhype", "uce") for nouns in sizes] + [(m, FOUR, 0) for m in (*trained, "lora-stack", *others)]
@@ -81,6 +81,8 @@ class Bench:
         rest += [(m, [n], 0) for m in trained for n in SINGLE] + [("lora-stack", TWELVE, 0)]
         rest += [(m, FOUR, s) for m in ("unhype", "uce", *trained, "lora-stack") for s in SEEDS[1:]]
         rest += [(m, [n], 0) for m in others for n in SINGLE] + [(m, FOUR, s) for m in others for s in SEEDS[1:]]
+        cheap = [m for m in (*recipes.CLOSED_FORMS, *recipes.REWRITING) if m != "uce"]
+        rest += [(m, nouns, 0) for m in cheap for nouns in sizes]
         return core, rest
 
     def row_job(self, settings, name, nouns, seed):
@@ -159,7 +161,7 @@ def forced_too(name: str) -> tuple[bool, ...]:
 def settings_of(name: str, settings: dict) -> dict:
     """What a method's result depends on: its own settings, and those of the parts that it is made of."""
     parts = {"lora-switched": ("lora-esd", "unhype"), "lora-stack": ("lora-esd",), recipes.NARROW: ("unhype",)}
-    parts |= dict.fromkeys(recipes.CONTROLS, ("unhype",))
+    parts |= dict.fromkeys((*recipes.CONTROLS, *recipes.REWRITING), ("unhype",))
     return {f"{part}.{k}": v for part in parts.get(name, (name,)) for k, v in settings.get(part, {}).items()}
 
 

@@ -60,7 +60,7 @@ def procrustes(weight, c, c_star, kept, erase_scale: float, preserve_scale: floa
 
 
 def speed(backbone: Backbone, targets: list[Target], retain: list[Prompt], share=1e-3, ridge=1e-3, padding=77) -> dict[str, torch.Tensor]:
-    """`null_space` for every cross-attention key and value; what never moves are the start token's state and the empty prompt's, as in the paper."""
+    """`null_space` for every cross-attention key and value; what never moves: the start token's state and the empty prompt's."""
     states = editing_states(backbone, targets, retain, padding)
     layers = own_layers(backbone, KEY_VALUE)
     weights = torch.cat([layer.weight.cpu() for layer in layers.values()])

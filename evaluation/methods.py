@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from host.sampling import rewritten_sampling
 from unhype.checkpoint import Eraser
 
 PREFIX = "diffusion_model."
@@ -80,6 +81,11 @@ def switched(name: str, backbone, eraser: Eraser, network: nn.Module | None = No
         network,
         forced=patching.erase(backbone.model, as_eraser(Always(network)), 1.0),
     )
+
+
+def rewritten(name: str, model, network: nn.Module, rewrite) -> Method:
+    """A method that changes what a MODEL is conditioned on, behind a network's switch (rewriting.py)."""
+    return Method(name, rewritten_sampling(model, rewrite), Behind(nn.Module(), network))
 
 
 def edited(name: str, backbone, weights: dict[str, torch.Tensor]) -> Method:

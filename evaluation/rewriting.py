@@ -27,7 +27,7 @@ from unhype.condition import Condition, read_condition
 from .baselines import aligned, token_ids
 
 AGAIN = 4  # rounds at most: as many erased nouns as one state may carry
-RIDGE, RANK = 0.01, 16
+RIDGE, RANK = 0.01, 4
 MOST = 20  # words that a prompt is put among
 
 

@@ -48,3 +48,19 @@ def rewritten_sampling(model: Any, rewrite: Rewrite) -> Any:
     clone = model.clone()
     clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "rewritten", wrapper)
     return clone
+
+
+def redrawn(
+    backbone: Backbone, latents: torch.Tensor, positive: Any, negative: Any, denoise: float, seed: int, steps: int, cfg: float, model: Any
+) -> torch.Tensor:
+    """Latents (N, C, h, w) drawn over as a KSampler does at a denoise of 0 to 1: noise of that much, and `steps` steps from there."""
+    import comfy.sample
+    import comfy.samplers
+
+    sigmas = backbone.sigmas(round(steps / denoise))[-steps - 1 :]
+    noise = comfy.sample.prepare_noise(latents, seed)
+    sampler = comfy.samplers.sampler_object("euler")
+    drawn: torch.Tensor = comfy.sample.sample_custom(
+        model, noise, cfg, sampler, sigmas, positive, negative, latents, disable_pbar=True, seed=seed
+    )
+    return drawn

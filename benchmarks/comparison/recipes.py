@@ -128,6 +128,13 @@ def trained_on(nouns: list[str], folder: Path, settings: dict) -> list[str]:
     return load_eraser(path_of(folder, "unhype", nouns, 0, settings)).training["retain"]
 
 
+def settings_of(name: str, settings: dict) -> dict:
+    """What a method's result depends on: its own settings, and those of the parts that it is made of."""
+    parts = {"lora-switched": ("lora-esd", "unhype"), "lora-stack": ("lora-esd",), NARROW: ("unhype",)}
+    parts |= dict.fromkeys((*CONTROLS, *REWRITING), ("unhype",))
+    return {f"{part}.{k}": v for part in parts.get(name, (name,)) for k, v in settings.get(part, {}).items()}
+
+
 def path_of(folder: Path, name: str, nouns: list[str], seed: int, settings: dict) -> Path:
     """Where a trained method lies: with other settings in another file."""
     words, key = "_".join(nouns) if len(nouns) < 3 else len(nouns), key_of(sorted(settings.get(name, {}).items()))

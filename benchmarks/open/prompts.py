@@ -9,7 +9,7 @@ import random
 from demo.prompts import Judged
 from evaluation.hard_prompts import FILLERS
 
-from .words import Base, held_out
+from .words import Base, held_out, several
 
 ENDINGS = ("face", "s", "-head")  # of compounds: catface
 WORDS = 60  # of a long prompt
@@ -30,17 +30,17 @@ def meanings(base: Base, erased: list[str], count: int) -> dict[str, list[Judged
     columns = {
         "compound": lambda n: tuple(f"{n}{e}" for e in ENDINGS),
         "unseen": lambda n: base.unseen.get(n, ()),
-        "short": lambda n: base.short.get(n, ()),
-        "long": lambda n: base.long.get(n, "") and (base.long[n],),
+        "description": lambda n: base.short.get(n, ()),
+        "long_description": lambda n: (base.long[n],) if n in base.long else (),
     }
     found = {name: in_turn(base, erased, words_of, count) for name, words_of in columns.items()}
     rng, taken = random.Random(SEED), {part for ws in words.values() for w in ws for part in w.split()}
     fillers = [w for w in FILLERS if w not in taken]
-    found["sixty"] = []
+    found["long"] = []
     for p in in_turn(base, erased, lambda n: (n,), count):
         extra = rng.choices(fillers, k=max(0, WORDS - len(p.text.split())))
         extra.insert(rng.randint(0, len(extra)), p.text)
-        found["sixty"].append(Judged(" ".join(extra), p.nouns, p.words))
+        found["long"].append(Judged(" ".join(extra), p.nouns, p.words))
     return found
 
 
@@ -92,13 +92,14 @@ def table_sets(base: Base, likeness, count: int, others: int):
     return sets
 
 
-def safe(base: Base, erased: list[str], count: int) -> list[str]:
+def safe(base: Base, erased: list[str], count: int) -> list[Judged]:
     """Natural captions, and plain ones, of one and two nouns that stay."""
     rng, others, found = random.Random(SEED), base.others(erased), {}
     templates = (*base.natural, *base.wording.templates)
     while len(found) < count:
-        nouns = rng.sample(others, rng.randint(1, 2))
-        subject = " and ".join(base.wording.with_article(rng.choice(base.wording.nouns[n])) for n in nouns)
+        nouns = tuple(rng.sample(others, rng.randint(1, 2)))
+        words = tuple(rng.choice(base.wording.nouns[n]) for n in nouns)
         style, background = rng.choice(base.wording.styles), rng.choice(base.wording.backgrounds)
-        found[rng.choice(templates).format(subject=subject, style=style, background=background)] = None
-    return list(found)
+        text = rng.choice(templates).format(subject=several(base.wording, 0, words), style=style, background=background)
+        found[text] = Judged(text, nouns, words)
+    return list(found.values())

@@ -32,6 +32,7 @@ class Base:
     long: dict[str, str] = field(default_factory=dict)
     wider: dict[str, tuple[str, ...]] = field(default_factory=dict)  # word -> the nouns that it means
     natural: tuple[str, ...] = ()  # templates of captions as people write them
+    cfg: float = 3.0
 
     def others(self, erased: list[str]) -> list[str]:
         return [n for n in self.wording.nouns if n not in (*erased, self.mapping)]

@@ -83,9 +83,10 @@ def switched(name: str, backbone, eraser: Eraser, network: nn.Module | None = No
     )
 
 
-def rewritten(name: str, model, network: nn.Module, rewrite) -> Method:
-    """A method that changes what a MODEL is conditioned on, behind a network's switch (rewriting.py)."""
-    return Method(name, rewritten_sampling(model, rewrite), Behind(nn.Module(), network))
+def rewritten(name: str, backbone, network: nn.Module, rewrite, adapted: bool = False) -> Method:
+    """A method that changes what the model is conditioned on, behind a network's switch (rewriting.py); with its adapter as well."""
+    model = rewritten_sampling(backbone, rewrite, network if adapted else None)
+    return Method(name, model, Behind(nn.Module(), network))
 
 
 def edited(name: str, backbone, weights: dict[str, torch.Tensor]) -> Method:

@@ -6,18 +6,17 @@ from typing import Any
 import torch
 
 from unhype.adapter import Term, adapter
-from unhype.hypernetwork import Factors
+from unhype.condition import read_condition
+from unhype.hypernetwork import Factors, Hypernetwork, at_strength
 from unhype.layers import Layer
 
 from .backbone import Backbone
 
+Rewrite = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
-def adapted_sampling(backbone: Backbone, layers: tuple[Layer, ...], rows: torch.Tensor, factors: list[Factors]) -> Any:
-    """A clone of the model whose conditional rows `rows` carry `factors`, for `Backbone.sample`.
 
-    For a plain positive and negative conditioning only; the nodes' patching serves every graph.
-    """
-    model = backbone.model.clone()
+def carrying(backbone: Backbone, layers: tuple[Layer, ...], rows: torch.Tensor, factors: list[Factors]) -> Callable[..., torch.Tensor]:
+    """Around the denoiser, for ComfyUI to call: its conditional rows `rows` carry `factors`."""
 
     def wrapper(apply_model: Callable[..., torch.Tensor], args: dict[str, Any]) -> torch.Tensor:
         x = args["input"]
@@ -26,26 +25,38 @@ def adapted_sampling(backbone: Backbone, layers: tuple[Layer, ...], rows: torch.
         with adapter(backbone.diffusion_model, terms, len(x)):
             return apply_model(x, args["timestep"], **args["c"])
 
-    model.set_model_unet_function_wrapper(wrapper)
+    return wrapper
+
+
+def adapted_sampling(backbone: Backbone, layers: tuple[Layer, ...], rows: torch.Tensor, factors: list[Factors]) -> Any:
+    """A clone of the model whose conditional rows `rows` carry `factors`, for `Backbone.sample`.
+
+    For a plain positive and negative conditioning only; the nodes' patching serves every graph.
+    """
+    model = backbone.model.clone()
+    model.set_model_unet_function_wrapper(carrying(backbone, layers, rows, factors))
     return model
 
 
-Rewrite = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+def rewritten_sampling(backbone: Backbone, rewrite: Rewrite, network: Hypernetwork | None = None) -> Any:
+    """A clone of the model that samples with the positive conditioning as `rewrite` makes it of (token states, pooled).
 
-
-def rewritten_sampling(model: Any, rewrite: Rewrite) -> Any:
-    """A clone of a MODEL that samples with positive conditionings as `rewrite` makes them of (token states, pooled).
-
-    Erasers that are on the MODEL decide by the conditioning as it was.
+    With a hypernetwork the rows also carry its adapters, made for the conditioning as it was. Plain conditionings only, as above.
     """
     from comfy.patcher_extension import WrappersMP
 
     def wrapper(executor: Any, *args: Any, **kwargs: Any) -> Any:
-        for cond in executor.class_obj.conds["positive"]:
-            cond["cross_attn"], cond["pooled_output"] = rewrite(cond["cross_attn"], cond["pooled_output"])
+        guider = executor.class_obj
+        (cond,) = guider.conds["positive"]
+        condition = read_condition(cond["cross_attn"], cond["pooled_output"])
+        cond["cross_attn"], cond["pooled_output"] = rewrite(cond["cross_attn"], cond["pooled_output"])
+        if network is not None:
+            rows = network.fires(condition).nonzero().flatten()
+            factors = at_strength(network, condition.rows(rows), 1.0) if len(rows) else []
+            guider.model_options["model_function_wrapper"] = carrying(backbone, network.shape.layers, rows, factors)
         return executor(*args, **kwargs)
 
-    clone = model.clone()
+    clone = backbone.model.clone()
     clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "rewritten", wrapper)
     return clone
 

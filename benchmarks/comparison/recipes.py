@@ -209,12 +209,11 @@ def rewriter(backbone, name: str, eraser: Eraser, config: Config, path: Path) ->
     """Rewriting behind the switch of the eraser at `path`; what it costs is what is fitted beside the switch."""
     network = eraser.network
     if name == "rewrite-whole":
-        return rewritten(name, backbone.model, network, rewriting.whole(network, backbone, config.erased())), Cost(0.0, 0, 0.0)
+        return rewritten(name, backbone, network, rewriting.whole(network, backbone, config.erased())), Cost(0.0, 0, 0.0)
     targets = target_prompts(config.erased(), config.retain, PAIRS_REWRITTEN, config.seed)
     work = lambda: rewriting.fit(network, backbone, targets, config.retain)._asdict()
     maps, cost = kept_or_made(backbone, path.with_stem(f"{path.stem}-maps"), work)
-    model = backbone.model if name == "rewrite-tokens" else switched(name, backbone, eraser).model
-    return rewritten(name, model, network, rewriting.Tokens(network, rewriting.Maps(**maps))), cost
+    return rewritten(name, backbone, network, rewriting.Tokens(network, rewriting.Maps(**maps)), name == "rewrite-unhype"), cost
 
 
 def narrowed(backbone, eraser: Eraser, config: Config) -> Eraser:

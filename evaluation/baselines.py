@@ -142,9 +142,12 @@ def editing_states(
     for concept in concepts:
         rows = [i for i, t in enumerate(targets) if t.concept == concept]
         c, c_star = torch.cat([states[i, spans[i][0]] for i in rows]), torch.cat([mapped[i, spans[i][1]] for i in rows])
+        there_is = c.abs().amax(1) > 0  # an encoder may pad with zeros, which are no states
+        c, c_star = c[there_is], c_star[there_is]
         share = (len(concepts) * len(c)) ** -0.5
         erased.append(share * c), wanted.append(share * c_star)
     kept = torch.cat([k[: len(token_ids(backbone, p.text)) + padding] for k, p in zip(kept, retain)])
+    kept = kept[kept.abs().amax(1) > 0]
     return torch.cat(erased), torch.cat(wanted), kept / len(kept) ** 0.5
 
 

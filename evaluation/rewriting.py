@@ -47,7 +47,7 @@ def answering(ids: list[int], mapped: list[int], width: int) -> tuple[torch.Tens
     """
     here, there = aligned(ids, mapped, width, width)
     front = range(min(here.start, there.start))
-    return tuple(torch.tensor([*front, *range(span.start, min(span.stop, width))]) for span in (here, there))
+    return tuple(torch.tensor([*front, *range(span.start, span.stop)]) for span in (here, there))
 
 
 def pairs(network: nn.Module, backbone: Backbone, targets: list[Target], words: list[str], seed: int = 0) -> list[tuple]:
@@ -60,12 +60,12 @@ def pairs(network: nn.Module, backbone: Backbone, targets: list[Target], words: 
     mixed = among_words(here, words, MOST, seed) if words else []
     longer = [(m, m.replace(a, b, 1), t) for m, a, b, t in zip(mixed, here, there, targets)]
     every = [*zip(here, there, targets), *longer]
-    one, two = (backbone.encode([e[i] for e in every]) for i in (0, 1))
+    text = backbone.encode([*(a for a, _, _ in every), *(b for _, b, _ in every)])  # together, for one length
+    one, two = text.rows(slice(len(every))), text.rows(slice(len(every), None))
     margin = margins(network, one.condition())
     found: list[tuple[list, list]] = [([], []) for _ in range(margin.shape[2])]
     for row, (a, b, target) in enumerate(every):
-        width = min(one.tokens.shape[1], two.tokens.shape[1])
-        places, answers = answering(token_ids(backbone, a), token_ids(backbone, b), width)
+        places, answers = answering(token_ids(backbone, a), token_ids(backbone, b), text.tokens.shape[1])
         for k in target.named:
             fires = margin[row, places, k] > 0
             found[k][0].append(one.tokens[row, places[fires]]), found[k][1].append(two.tokens[row, answers[fires]])

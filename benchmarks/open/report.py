@@ -89,6 +89,7 @@ def collect(run) -> dict:
         if row.get("h_c") is not None:
             row["h_c_share"] = row["h_c"] / (2 * row["acc_s_base"] / (1 + row["acc_s_base"]))
         row["selective"] = row.get("off_beside_kept")
+        row |= {key: None for key in (*RANKED, "acc_hard_base") if key not in row}
     base = read(run.folder / "base.json") if (run.folder / "base.json").exists() else {}
     mean = {kind: {"cells": len(s), "seconds_per_cell": statistics.mean(s)} for kind, s in seconds.items()}
     found = {"base": base, "rows": list(rows.values()), "alarms": own.get("alarms", []), "safe_all": own.get("safe", [])}

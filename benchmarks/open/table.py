@@ -67,7 +67,7 @@ class Open:
         """(method, nouns) of every row, those first that cost least and that say most."""
         order = self.base.order
         if self.quick:
-            return [(m, list(order[:3])) for m in ("unhype", "rewrite-tokens", "uce")]
+            return [(m, list(order[:2])) for m in ("unhype", "rewrite-tokens", "uce")]
         sizes = [list(order[:k]) for k in SIZES if k <= len(order)]
         every = [*sizes, *([n] for n in order[:SINGLE])]
         trained = [m for m in METHODS if m not in ("unhype", *recipes.CLOSED_FORMS, *recipes.REWRITING, "lora-stack")]

@@ -30,7 +30,8 @@ def test_the_nouns_take_turns(base):
     assert {p.words[0] for p in found["description"]} == {w for n in ERASED for w in base.short[n]}
     assert {p.words[0] for p in found["unseen"]} == {"tomcat"} and not found["long_description"]
     assert all(len(p.text.split()) >= prompts.WORDS and f" {p.nouns[0]}" in p.text for p in found["long"])
-    assert len({p.text for p in prompts.in_turn(base, ["cat"], lambda n: (n,), 8)}) == 8
+    combinations = 4 * 2  # templates and backgrounds
+    assert len({p.text for p in prompts.in_turn(base, ["cat"], lambda n: ("kitty", "feline"), 2 * combinations + 2)}) == 2 * combinations
 
 
 def test_a_wider_word_means_what_is_erased_and_what_stays(base):

@@ -18,10 +18,14 @@ SEED = 7
 
 def in_turn(base: Base, nouns: list[str], words_of, count: int) -> list[Judged]:
     """So many prompts of the nouns that have words, by `words_of` (noun -> words)."""
-    nouns = [n for n in nouns if words_of(n)]
-    every = [(nouns[i % len(nouns)], i // len(nouns)) for i in range(count)] if nouns else []
-    pick = lambda n, turn: words_of(n)[turn % len(words_of(n))]
-    return [held_out(base.wording, turn + i, (pick(n, turn), n), natural=base.natural) for i, (n, turn) in enumerate(every)]
+    nouns, found = [n for n in nouns if words_of(n)], []
+    for i in range(count if nouns else 0):
+        turn, which = divmod(i, len(nouns))
+        words = words_of(nouns[which])
+        # Every word gets to every template, and of many nouns each begins with another one.
+        number = which + turn + turn // len(words)
+        found.append(held_out(base.wording, number, (words[turn % len(words)], nouns[which]), natural=base.natural))
+    return found
 
 
 def meanings(base: Base, erased: list[str], count: int) -> dict[str, list[Judged]]:

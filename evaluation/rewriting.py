@@ -1,13 +1,14 @@
 """Erasing without training: where the switch fires the conditioning is rewritten, and the model is not touched.
 
-Two rivals of an adapter, behind the same switch. `Whole`: the conditioning becomes the mapping concept's own. `Tokens`: only
-the token states above a concept's threshold change, each as the encoder would have changed it with the word replaced:
+Rivals of an adapter, behind the same switch. `Whole`: the conditioning becomes the mapping concept's own. `Tokens`: the token
+states above a concept's threshold change, each as the encoder would have changed it with the word replaced:
 
     x' = x + (x - m_k) U_k V_k + d_k,   min over M, d of sum_i || x_i + (x_i - m) M + d - y_i ||^2 + n r || M ||^2,  U V ~ M
 
-x_i is a firing state of a target prompt, y_i the state at the answering place of its mapped prompt, m the mean of the x_i. So
+x_i is such a state of a target prompt, y_i the state at the answering place of its mapped prompt, m the mean of the x_i. So
 later states, which carry the noun's meaning too, keep what they say of style, background and neighbours. It is done again
-while a state still fires, so that of two erased nouns both go.
+while a state still fires, so that of two erased nouns both go. With `everywhere` all states of a prompt that fires change so,
+fitted on all of them: an encoder that reads both ways puts some of a noun's meaning into every state, fired or not.
 
 Changing the embedding that the router or the presence score points at is the idea of Semantic Surgery (arXiv 2510.22851) and
 MapRoute (CVPR 2026); the ridge regression in place of a subtraction is ours.
@@ -50,12 +51,12 @@ def answering(ids: list[int], mapped: list[int], width: int) -> tuple[torch.Tens
     return tuple(torch.tensor([*front, *range(span.start, span.stop)]) for span in (here, there))
 
 
-def pairs(network: nn.Module, backbone: Backbone, targets: list[Target], words: list[str], seed: int = 0) -> list[tuple]:
+def pairs(network: nn.Module, backbone: Backbone, targets: list[Target], words: list[str], everywhere=False, seed: int = 0) -> list[tuple]:
     """For every concept (X, Y), both (n, D): the firing states of its target prompts and what they become in the mapped prompts.
 
-    Each prompt also stands among `words`, the same in both. Concepts that are off in a target are left out with it.
+    Each prompt also stands among `words`, the same in both. Only prompts that name one concept are taken.
     """
-    targets = [t for t in targets if not t.off]
+    targets = [t for t in targets if len(t.named) == 1 and not t.off]
     here, there = [t.prompt.text for t in targets], [t.mapped for t in targets]
     mixed = among_words(here, words, MOST, seed) if words else []
     longer = [(m, m.replace(a, b, 1), t) for m, a, b, t in zip(mixed, here, there, targets)]
@@ -66,9 +67,10 @@ def pairs(network: nn.Module, backbone: Backbone, targets: list[Target], words: 
     found: list[tuple[list, list]] = [([], []) for _ in range(margin.shape[2])]
     for row, (a, b, target) in enumerate(every):
         places, answers = answering(token_ids(backbone, a), token_ids(backbone, b), text.tokens.shape[1])
-        for k in target.named:
-            fires = margin[row, places, k] > 0
-            found[k][0].append(one.tokens[row, places[fires]]), found[k][1].append(two.tokens[row, answers[fires]])
+        k = target.concept
+        seen = margin[row, places, k]
+        taken = (seen > -torch.inf) & (everywhere and bool((seen > 0).any()) or seen > 0)
+        found[k][0].append(one.tokens[row, places[taken]]), found[k][1].append(two.tokens[row, answers[taken]])
     return [(torch.cat(x).float(), torch.cat(y).float()) for x, y in found]
 
 
@@ -93,23 +95,30 @@ def ridge(x: torch.Tensor, y: torch.Tensor, strength: float, rank: int) -> tuple
     return mean, shift, nn.functional.pad(whole @ up.T, (0, missing)), nn.functional.pad(up, (0, 0, 0, missing))
 
 
-def fit(network: nn.Module, backbone: Backbone, targets: list[Target], words: list[str], strength=RIDGE, rank=RANK) -> Maps:
+def fit(network: nn.Module, backbone: Backbone, targets: list[Target], words: list[str], everywhere=False) -> Maps:
     """The maps of all concepts, from the text encoder alone."""
-    return Maps(*map(torch.stack, zip(*(ridge(x, y, strength, rank) for x, y in pairs(network, backbone, targets, words)))))
+    return Maps(*map(torch.stack, zip(*(ridge(x, y, RIDGE, RANK) for x, y in pairs(network, backbone, targets, words, everywhere)))))
 
 
 class Tokens(nn.Module):
-    """Only the firing states change: token states (N, T, D), pooled (N, P) -> the same, rewritten. SD 1.x reads no pooled."""
+    """Firing states change, or all of a prompt that fires: token states (N, T, D), pooled (N, P) -> the same, rewritten.
 
-    def __init__(self, network: nn.Module, maps: Maps):
+    SD 1.x reads no pooled embedding, which stays.
+    """
+
+    def __init__(self, network: nn.Module, maps: Maps, everywhere: bool = False):
         super().__init__()
-        self.network, self.maps = network, maps
+        self.network, self.maps, self.everywhere = network, maps, everywhere
 
     @torch.no_grad()
     def forward(self, tokens: torch.Tensor, pooled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        condition = read_condition(tokens, pooled)
         for _ in range(AGAIN):
-            highest, concept = margins(self.network, read_condition(tokens, pooled)).max(2)
-            rows = (highest > 0).nonzero(as_tuple=True)
+            margin = margins(self.network, condition._replace(tokens=tokens.float()))
+            if self.everywhere:
+                margin = margin.amax(1, keepdim=True).expand_as(margin)
+            highest, concept = margin.max(2)
+            rows = ((highest > 0) & condition.mask).nonzero(as_tuple=True)
             if not len(rows[0]):
                 break
             x, own = tokens[rows], Maps(*(t[concept[rows]] for t in self.maps))

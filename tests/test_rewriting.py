@@ -66,6 +66,13 @@ def test_only_what_fires_changes():
     assert found[0, 1].tolist() == [0, 0, 3, 4] and torch.equal(pooled, torch.ones(2, 1))
 
 
+def test_everywhere_all_states_of_a_prompt_that_fires_change():
+    tokens = torch.tensor([[[0.5, 0, 3, 3], [2.0, 0, 3, 3], [0, 0, 0, 0]], [[0.1, 0.2, 1, 1], [0.9, 0.9, 5, 5], [0, 0, 1, 0]]])
+    found, _ = rewriting.Tokens(two_probes(), shift_only([-2.0, 0, 0, 1], [0, -2.0, 0, 0]), everywhere=True)(tokens, torch.ones(2, 1))
+    assert torch.equal(found[1], tokens[1]) and not found[0, 2].any()
+    assert found[0, :2].tolist() == [[-1.5, 0, 3, 4], [0, 0, 3, 4]]
+
+
 def test_of_two_erased_nouns_in_a_state_both_go():
     found, _ = rewriting.Tokens(two_probes(), shift_only([-2.0, 0, 0, 1], [0, -2.0, 1, 0]))(
         torch.tensor([[[2.0, 3, 0, 0]]]), torch.ones(1, 1)

@@ -39,7 +39,8 @@ ORDER = ("cat", "car", "pizza", "guitar", "horse", "ghost", "bear", "fish", "air
 ORDER_REST = ("dog", "bus", "book", "apple", "bird", "boat", "clock", "burger")
 NARROW = "unhype-narrow"  # the very networks of unhype, folded as they are by default so that files of large models are small
 HYPERNETWORKS = {"unhype": "direct", "unhype-trajectory": "trajectory", "unhype-authors": "authors"}
-REWRITING = ("rewrite-whole", "rewrite-tokens", "rewrite-unhype")  # behind unhype's switch; the last with its adapter as well
+# Behind unhype's switch: the whole conditioning, the states that fire, all of a prompt that fires; the last with the adapter as well.
+REWRITING = ("rewrite-whole", "rewrite-tokens", "rewrite-prompt", "rewrite-unhype")
 CLOSED_FORMS = {"uce": baselines.uce, "speed": closed_forms.speed, "oce": closed_forms.oce}
 METHODS = (*HYPERNETWORKS, NARROW, "lora-esd", "lora-switched", "esd-full", *CLOSED_FORMS, *REWRITING, "lora-stack")
 BASE = "base"  # the model with no eraser at all, as a method to be attacked
@@ -211,9 +212,11 @@ def rewriter(backbone, name: str, eraser: Eraser, config: Config, path: Path) ->
     if name == "rewrite-whole":
         return rewritten(name, backbone, network, rewriting.whole(network, backbone, config.erased())), Cost(0.0, 0, 0.0)
     targets = target_prompts(config.erased(), config.retain, PAIRS_REWRITTEN, config.seed)
-    work = lambda: rewriting.fit(network, backbone, targets, config.retain)._asdict()
-    maps, cost = kept_or_made(backbone, path.with_stem(f"{path.stem}-maps"), work)
-    return rewritten(name, backbone, network, rewriting.Tokens(network, rewriting.Maps(**maps)), name == "rewrite-unhype"), cost
+    everywhere = name == "rewrite-prompt"
+    work = lambda: rewriting.fit(network, backbone, targets, config.retain, everywhere)._asdict()
+    maps, cost = kept_or_made(backbone, path.with_stem(f"{path.stem}-maps{'-everywhere' * everywhere}"), work)
+    rewrite = rewriting.Tokens(network, rewriting.Maps(**maps), everywhere)
+    return rewritten(name, backbone, network, rewrite, name == "rewrite-unhype"), cost
 
 
 def narrowed(backbone, eraser: Eraser, config: Config) -> Eraser:

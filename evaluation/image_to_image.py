@@ -16,14 +16,22 @@ GIVEN = 200_000  # seeds of the given pictures' noise, away from all others
 
 
 @torch.inference_mode()
-def drawn_over(backbone: Backbone, judge, model, judged: list, denoise: float, cfg: float = CFG) -> torch.Tensor:
-    """The judge's scores (prompts, nouns) after a MODEL has drawn over the base's own picture of each prompt."""
-    text, empty, scores = backbone.encode([p.text for p in judged]), backbone.encode([""]), []
-    for start in range(0, len(judged), BATCH):
-        rows = list(range(start, min(start + BATCH, len(judged))))
+def given(backbone: Backbone, judged: list, cfg: float = CFG) -> torch.Tensor:
+    """The base's own latents of every prompt, (prompts, C, h, w): the pictures that are drawn over."""
+    text, empty = backbone.encode([p.text for p in judged]), backbone.encode([""])
+    noise, latents = torch.stack([backbone.noise(SIZE, GIVEN + i) for i in range(len(judged))]), []
+    for rows in torch.arange(len(judged)).split(BATCH):
         positive, negative = text.rows(rows).conditioning(), empty.repeated(len(rows)).conditioning()
-        noise = torch.stack([backbone.noise(SIZE, GIVEN + i) for i in rows])
-        given = backbone.sample(positive, negative, SIZE, GIVEN, STEPS, cfg, noise=noise)
-        latents = redrawn(backbone, given, positive, negative, denoise, FIRST_SEED + start, STEPS, cfg, model)
-        scores.append(judge.scores(backbone.decode(latents)))
+        latents.append(backbone.sample(positive, negative, SIZE, GIVEN, STEPS, cfg, noise=noise[rows]))
+    return torch.cat(latents)
+
+
+@torch.inference_mode()
+def drawn_over(backbone: Backbone, judge, model, judged: list, latents: torch.Tensor, denoise: float, cfg: float = CFG) -> torch.Tensor:
+    """The judge's scores (prompts, nouns) after a MODEL has drawn over latents (prompts, C, h, w), each with its prompt."""
+    text, empty, scores = backbone.encode([p.text for p in judged]), backbone.encode([""]), []
+    for rows in torch.arange(len(judged)).split(BATCH):
+        positive, negative = text.rows(rows).conditioning(), empty.repeated(len(rows)).conditioning()
+        drawn = redrawn(backbone, latents[rows], positive, negative, denoise, FIRST_SEED + int(rows[0]), STEPS, cfg, model)
+        scores.append(judge.scores(backbone.decode(drawn)))
     return torch.cat(scores)

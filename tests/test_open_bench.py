@@ -94,6 +94,22 @@ def test_backgrounds_are_read_off_the_rim():
     assert columns.background(pictures) == list(BACKGROUNDS)
 
 
+def test_a_fine_tune_lies_on_the_base_and_leaves_it_alone(comfy, tmp_path, monkeypatch):
+    """With a few steps only: its pictures differ from the base's, whose own weights are what they were."""
+    from benchmarks.open import erasers
+    from host.load import load_backbone
+
+    monkeypatch.setitem(erasers.TUNE, "iterations", 4)
+    backbone, few = (
+        load_backbone("demo"),
+        replace(emoji_sd(), wording=replace(emoji_sd().wording, nouns={"cat": ("cat",), "dog": ("dog",)})),
+    )
+    text, noise = backbone.encode(["a cat"]).conditioning(), backbone.noise((64, 64), 0)[None]
+    draw = lambda b: b.sample(text, text, (64, 64), 0, 2, 1.0, noise=noise)
+    before, tuned = draw(backbone), draw(erasers.on_fine_tune(few, backbone, tmp_path))
+    assert not torch.equal(before, tuned) and torch.equal(before, draw(backbone))
+
+
 def test_a_quick_run_makes_every_part(comfy, tmp_path, capsys):
     from benchmarks.bench import work
     from benchmarks.open.table import COLUMNS, OWN, Open

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from benchmarks.comparison.cells import base_drawn
+from benchmarks.comparison.settings import key_of
 from demo.captions import BACKGROUNDS
 from evaluation import measure
-from evaluation.image_to_image import drawn_over
+from evaluation.image_to_image import drawn_over, given
 from evaluation.methods import Method
 from evaluation.metrics import top1
+from unhype.checkpoint import write_atomically
 
 from . import prompts
 from .words import PAIR, Base
@@ -151,12 +154,17 @@ def beside(look: Look, erased: list[str], things: int, count: int) -> dict:
 
 def images(look: Look, erased: list[str], count: int) -> dict:
     """Image to image over the base's own pictures of the erased nouns, named in the prompt: image0.3 and so on, still named."""
-    found: dict = {"n": {}}
     judged = prompts.in_turn(look.base, erased, lambda n: (n,), count)
+    own = lambda model, latents, denoise: drawn_over(look.backbone, look.judge, model, judged, latents, denoise, look.base.cfg)
+    path = look.folder / "base" / f"image-{key_of([p.text for p in judged])}.safetensors"
+    if not path.exists():
+        latents = given(look.backbone, judged, look.base.cfg)
+        base = {f"{d}": own(look.backbone.model, latents, d) for d in DENOISE}
+        write_atomically({"given": latents, **base}, path, {})
+    tensors, found = load_file(path), {"n": {f"image{d}": len(judged) for d in DENOISE}}
+    wanted = torch.tensor([look.judge.names.index(p.nouns[0]) for p in judged])
     for denoise in DENOISE:
-        for end, model in (("_base", look.backbone.model), ("", look.method.model)):
-            scores = drawn_over(look.backbone, look.judge, model, judged, denoise, look.base.cfg)
-            wanted = torch.tensor([look.judge.names.index(p.nouns[0]) for p in judged])
-            found[f"image{denoise}{end}"] = share(scores.argmax(1) == wanted)
-        found["n"][f"image{denoise}"] = len(judged)
+        scores = own(look.method.model, tensors["given"], denoise)
+        found[f"image{denoise}"] = share(scores.argmax(1) == wanted)
+        found[f"image{denoise}_base"] = share(tensors[f"{denoise}"].argmax(1) == wanted)
     return found

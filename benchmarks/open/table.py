@@ -35,8 +35,8 @@ class Counts:
     erased: int = 400  # of the name, of every other way to mean it
     others: int = 600
     hard: int = 600
-    beside: int = 300
-    image: int = 100
+    beside: int = 300  # among two; half as many among three and four
+    image: int = 100  # and of what is drawn instead
     selective: int = 200
     alarms: int = 100
     safe: int = 1000
@@ -152,11 +152,11 @@ class Open:
         if part == "meanings":
             found = columns.meanings(look, nouns, counts.erased)
         elif part == "instead":
-            found = columns.instead(look, nouns, counts.erased)
+            found = columns.instead(look, nouns, counts.image)
         elif part == "kept":
             found = columns.kept(look, near, self.base.others(nouns), counts.hard)
         elif part.startswith("beside"):
-            found = columns.beside(look, nouns, int(part[-1]), counts.beside)
+            found = columns.beside(look, nouns, int(part[-1]), counts.beside // (1 if part == "beside2" else 2))
         elif part == "image":
             found = columns.images(look, nouns, counts.image)
         elif part == "selective":

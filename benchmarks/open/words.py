@@ -91,7 +91,7 @@ def emoji_open() -> Base:
         nothing=NOTHING,
         caption=caption,
         with_article=captions.with_article,
-        held_out=None,
+        held_out=lambda number, *pairs: held_out(wording, number, *pairs, natural=captions.NATURAL),
         held_out_style="fluent",
         held_out_backgrounds=("green", "pink"),
     )

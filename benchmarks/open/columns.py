@@ -148,7 +148,7 @@ def beside(look: Look, erased: list[str], things: int, count: int) -> dict:
         found["leak"] = (means[1] - means[0]).norm(dim=2)[~own & asked[:, None]].mean().item()
         other = torch.tensor([names.index(p.nouns[1 - i]) for p, i in zip(judged, place)])
         found["twice"] = share((halves(look, drawn) == other[:, None]).all(1)[asked])
-        found["n"] |= dict.fromkeys(("leak", "twice"), int(asked.sum()))
+        found["n"]["twice"] = int(asked.sum())
     return found
 
 

@@ -11,13 +11,13 @@ from trainer.prompts.templates import fill
 from .prompts import kept
 from .words import Base
 
-NEAREST, EACH = 5, 4
+NEAREST = 5
 
 
-def nearest(base: Base, backbone, judge, folder: Path) -> dict[str, list[str]]:
-    """Of every noun the five nearest, nearest first: in turn by the text encoder and by what the judge takes its pictures for."""
+def nearest(base: Base, backbone, judge, folder: Path, each: int) -> dict[str, list[str]]:
+    """Of every noun the five nearest, nearest first: in turn by the text encoder and by what the judge takes `each` pictures of it for."""
     names = list(base.wording.nouns)
-    return by_both(names, by_encoder(backbone, names), by_judge(base, backbone, judge, folder))
+    return by_both(names, by_encoder(backbone, names), by_judge(base, backbone, judge, folder, each))
 
 
 def by_encoder(backbone, names: list[str]) -> torch.Tensor:
@@ -27,13 +27,13 @@ def by_encoder(backbone, names: list[str]) -> torch.Tensor:
     return unit @ unit.T
 
 
-def by_judge(base: Base, backbone, judge, folder: Path) -> torch.Tensor:
-    """The judge's mean score of every noun on the base's pictures of every noun: (nouns, nouns)."""
+def by_judge(base: Base, backbone, judge, folder: Path, each: int) -> torch.Tensor:
+    """The judge's mean score of every noun on `each` pictures that the base draws of every noun: (nouns, nouns)."""
     names = list(base.wording.nouns)
-    judged: list[Judged] = kept(base, names, EACH * len(names))  # the nouns in turn
+    judged: list[Judged] = kept(base, names, each * len(names))  # the nouns in turn
     scores = base_drawn(backbone, judge, judged, 1, folder, base.cfg).scores[:, 0]
     order = [judge.names.index(n) for n in names]
-    return scores.view(EACH, len(names), -1).mean(0)[:, order]
+    return scores.view(each, len(names), -1).mean(0)[:, order]
 
 
 def by_both(names: list[str], *likeness: torch.Tensor) -> dict[str, list[str]]:

@@ -67,7 +67,7 @@ class Open:
         """(method, nouns) of every row, those first that cost least and that say most."""
         order = self.base.order
         if self.quick:
-            return [(m, list(order[:2])) for m in ("unhype", "rewrite-tokens", "uce")]
+            return [(m, list(order[:2])) for m in ("unhype", "uce")]
         sizes = [list(order[:k]) for k in SIZES if k <= len(order)]
         every = [*sizes, *([n] for n in order[:SINGLE])]
         trained = [m for m in METHODS if m not in ("unhype", *recipes.CLOSED_FORMS, *recipes.REWRITING, "lora-stack")]
@@ -96,7 +96,7 @@ class Open:
 
     def jobs(self):
         """(path, work) of everything; first the look-alikes and the base's own figures, then the tuning, which all the rest stands on."""
-        first = [(self.near, lambda tools: {"nearest": look_alikes.nearest(self.base, *tools, self.folder)})]
+        first = [(self.near, lambda tools: {"nearest": look_alikes.nearest(self.base, *tools, self.folder, 1 if self.quick else 4)})]
         first.append((self.folder / "base.json", self.base_figures))
         if not self.near.exists():
             return first

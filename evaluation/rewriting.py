@@ -71,6 +71,9 @@ def pairs(network: nn.Module, backbone: Backbone, targets: list[Target], words: 
         seen = margin[row, places, k]
         taken = (seen > -torch.inf) & (everywhere and bool((seen > 0).any()) or seen > 0)
         found[k][0].append(one.tokens[row, places[taken]]), found[k][1].append(two.tokens[row, answers[taken]])
+    for k, (x, _) in enumerate(found):
+        if not sum(map(len, x)):
+            raise ValueError(f"rewriting: concept {k + 1} fires on none of its target prompts, expected it to fire on most of them")
     return [(torch.cat(x).float(), torch.cat(y).float()) for x, y in found]
 
 

@@ -1,5 +1,6 @@
 """Rewriting what fires: the maps against their equation, states that do not fire to the bit, and pictures of the demo base."""
 
+from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -105,6 +106,14 @@ def cat(comfy):
     targets = target_prompts([parse_erase("cat -> forest", None, [*TEMPLATES, *PAIRED])], OTHERS, 6, 0)
     maps = rewriting.fit(network, backbone, targets, OTHERS)
     return SimpleNamespace(backbone=backbone, network=network, maps=maps, tokens=rewriting.Tokens(network, maps))
+
+
+def test_a_switch_that_never_fires_is_said(cat):
+    deaf = deepcopy(cat.network)
+    deaf.switch.threshold.fill_(100.0)
+    targets = target_prompts([parse_erase("cat -> forest", None, list(TEMPLATES))], OTHERS, 0, 0)
+    with pytest.raises(ValueError, match="fires on none of its target prompts"):
+        rewriting.fit(deaf, cat.backbone, targets, [])
 
 
 def test_an_erased_prompt_comes_near_its_mapped_one(cat):

@@ -68,7 +68,7 @@ def speed(backbone: Backbone, targets: list[Target], retain: list[Prompt], share
 
 
 def oce(
-    backbone: Backbone, targets: list[Target], retain: list[Prompt], erase_scale=1.0, preserve_scale=1.0, ridge=0.01, padding=77
+    backbone: Backbone, targets: list[Target], retain: list[Prompt], erase_scale=1.0, preserve_scale=0.1, ridge=0.01, padding=77
 ) -> dict[str, torch.Tensor]:
     """`procrustes` for every cross-attention key and value, each of which turns by itself."""
     states = editing_states(backbone, targets, retain, padding)

@@ -5,6 +5,7 @@
     python dev.py bench --only table curve  some of it, after the tuning: table, curve, controls, switch, hard, attacks
     python dev.py bench --resume            from the parts behind the committed report (benchmarks/results/parts) on
     python dev.py bench --cifar10           the paper's object classes instead, into out/cifar10
+    python dev.py bench --open              up to a hundred concepts on the base of real words instead, into out/open
 
 Writes report.json and report.md with plots and pictures. Work is done by processes of one thread each (--workers).
 """
@@ -29,6 +30,7 @@ from benchmarks.comparison import pictures, recipes, report, switch_prompts
 from benchmarks.comparison.cells import Scale, cached, cell, cell_path, read
 from benchmarks.comparison.emoji import WORDING
 from benchmarks.comparison.settings import QUICK, TRIALS, TUNING_NOUNS, TUNING_SEED, key_of
+from benchmarks.open.table import Open
 from demo.judge import load_judge
 from evaluation import attacks, hard_prompts, switch_rates
 from host.load import load_backbone
@@ -72,7 +74,7 @@ class Bench:
         With one concept lora-stack is lora-esd.
         """
         if self.quick:
-            return [(m, ["cat"], 0) for m in ("unhype", "lora-esd", "lora-switched", "uce")], []
+            return [(m, ["cat"], 0) for m in ("unhype", "lora-esd", "lora-switched", *recipes.CLOSED_FORMS, *recipes.REWRITING)], []
         sizes = [FOUR, TWELVE, *([n] for n in SINGLE)]
         trained, others = ("lora-esd", "lora-switched", "esd-full"), ("unhype-trajectory", "unhype-authors")
         core = [(m, nouns, 0) for m in ("unhype", "uce") for nouns in sizes] + [(m, FOUR, 0) for m in (*trained, "lora-stack", *others)]
@@ -81,10 +83,12 @@ class Bench:
         rest += [(m, [n], 0) for m in trained for n in SINGLE] + [("lora-stack", TWELVE, 0)]
         rest += [(m, FOUR, s) for m in ("unhype", "uce", *trained, "lora-stack") for s in SEEDS[1:]]
         rest += [(m, [n], 0) for m in others for n in SINGLE] + [(m, FOUR, s) for m in others for s in SEEDS[1:]]
+        cheap = [m for m in (*recipes.CLOSED_FORMS, *recipes.REWRITING) if m != "uce"]
+        rest += [(m, nouns, 0) for m in cheap for nouns in sizes]
         return core, rest
 
     def row_job(self, settings, name, nouns, seed):
-        path = cell_path(self.folder, name, nouns, seed, settings_of(name, settings), self.scale)
+        path = cell_path(self.folder, name, nouns, seed, recipes.settings_of(name, settings), self.scale)
         return path, lambda tools: cell(*tools, name, nouns, seed, settings, self.scale, self.folder, quiet)
 
     def jobs(self):
@@ -125,7 +129,7 @@ class Bench:
         return path, lambda tools: cell(*tools, name, list(TUNING_NOUNS), TUNING_SEED, own, self.scale, self.folder / "tuning", quiet)
 
     def part_job(self, settings: dict, part: str, nouns: list[str], *what):
-        depends = {k: v for name in methods_of(part, what) for k, v in settings_of(name, settings).items()}
+        depends = {k: v for name in methods_of(part, what) for k, v in recipes.settings_of(name, settings).items()}
         key = key_of(part, nouns, what, sorted(depends.items()), getattr(self.scale, part, None))
         words = "-".join(str(w).replace(" ", "_") for w in what)
         path = self.folder / part / f"{len(nouns)}-{words}-{key}.json"
@@ -156,13 +160,6 @@ def forced_too(name: str) -> tuple[bool, ...]:
     return (False, True) if name == "unhype" else (False,)
 
 
-def settings_of(name: str, settings: dict) -> dict:
-    """What a method's result depends on: its own settings, and those of the parts that it is made of."""
-    parts = {"lora-switched": ("lora-esd", "unhype"), "lora-stack": ("lora-esd",), recipes.NARROW: ("unhype",)}
-    parts |= dict.fromkeys(recipes.CONTROLS, ("unhype",))
-    return {f"{part}.{k}": v for part in parts.get(name, (name,)) for k, v in settings.get(part, {}).items()}
-
-
 def methods_of(part: str, what: tuple) -> tuple[str, ...]:
     """The methods that a part of the run looks at."""
     return {"pictures": what, "attack": what[1:2]}.get(part, ("unhype",))
@@ -172,7 +169,7 @@ def quiet(*_):
     pass
 
 
-def work(bench: Bench | Cifar10) -> None:
+def work(bench: Bench | Cifar10 | Open) -> None:
     """Do every job that nobody else is at, until none is left."""
     start_comfy(find_comfy(None))
     torch.set_num_threads(1)
@@ -204,15 +201,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--cifar10", action="store_true")
+    parser.add_argument("--open", action="store_true")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    usual = "cifar10" if arguments.cifar10 else "bench-quick" if arguments.quick else "bench"
+    usual = "cifar10" if arguments.cifar10 else ("open" if arguments.open else "bench") + "-quick" * arguments.quick
     folder = (arguments.out or ROOT / "out" / usual).resolve()
     bench = Cifar10(folder) if arguments.cifar10 else Bench(folder, arguments.quick, arguments.only)
+    if arguments.open:
+        bench = Open(folder, arguments.quick)
     if arguments.worker:
         work(bench)
         return 0

@@ -124,15 +124,15 @@ def aligned(ids: list[int], mapped: list[int], padding: int, width: int) -> tupl
     return slice(len(ids) - count, len(ids) + padding), slice(len(mapped) - count, len(mapped) + padding)
 
 
-def uce(
-    backbone: Backbone, targets: list[Target], retain: list[Prompt], erase_scale=1.0, preserve_scale=10.0, ridge=0.1, padding=77
-) -> dict[str, torch.Tensor]:
-    """Unified Concept Editing: `closed_form` for every cross-attention key and value, on the prompts' token states.
+def editing_states(
+    backbone: Backbone, targets: list[Target], retain: list[Prompt], padding: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What a closed form edits by: rows C and C*, the aligned states of target prompts and of their mapped ones, and all states K of
+    the retain prompts, (n, in), (n, in), (m, in).
 
-    UCE (Gandikota et al. 2024, arXiv 2308.14761). c and c* are the aligned states of a target prompt and its mapped
-    one; kept are all states of the retain prompts. Both reach `padding` states past the end token, all of them as in the
-    authors' code: SD 1.x attends to the padding, whose states carry the prompt's meaning. Sums are means, over concepts and
-    each one's states and over the kept states, so that neither the number of prompts nor of concepts is a hidden scale.
+    Both reach `padding` states past the end token: SD 1.x attends to the padding, whose states carry the prompt's meaning.
+    They are weighted so that sums are means, over concepts and each one's states and over the kept states: neither the
+    number of prompts nor of concepts is a hidden scale.
     """
     targets = [t for t in targets if not t.off]
     here, there = [t.prompt.text for t in targets], [t.mapped for t in targets]
@@ -142,13 +142,30 @@ def uce(
     for concept in concepts:
         rows = [i for i, t in enumerate(targets) if t.concept == concept]
         c, c_star = torch.cat([states[i, spans[i][0]] for i in rows]), torch.cat([mapped[i, spans[i][1]] for i in rows])
+        there_is = c.abs().amax(1) > 0  # an encoder may pad with zeros, which are no states
+        c, c_star = c[there_is], c_star[there_is]
         share = (len(concepts) * len(c)) ** -0.5
         erased.append(share * c), wanted.append(share * c_star)
     kept = torch.cat([k[: len(token_ids(backbone, p.text)) + padding] for k, p in zip(kept, retain)])
-    pairs = torch.cat(erased), torch.cat(wanted)
+    kept = kept[kept.abs().amax(1) > 0]
+    return torch.cat(erased), torch.cat(wanted), kept / len(kept) ** 0.5
+
+
+def each_layer(layers: dict[str, nn.Module], change: torch.Tensor) -> dict[str, torch.Tensor]:
+    """A change of all layers' weights, one under the other, by the weights' names."""
+    parts = change.float().split([len(layer.weight) for layer in layers.values()])
+    return {f"{name}.weight": part.clone() for name, part in zip(layers, parts)}
+
+
+def uce(
+    backbone: Backbone, targets: list[Target], retain: list[Prompt], erase_scale=1.0, preserve_scale=10.0, ridge=0.1, padding=77
+) -> dict[str, torch.Tensor]:
+    """Unified Concept Editing: `closed_form` for every cross-attention key and value, on the prompts' token states.
+
+    UCE (Gandikota et al. 2024, arXiv 2308.14761). All padding is edited by, as in the authors' code.
+    """
+    states = editing_states(backbone, targets, retain, padding)
     layers = own_layers(backbone, KEY_VALUE)
     # All layers at once: they read the same states, so that the matrix to solve with is one.
     weights = torch.cat([layer.weight.cpu() for layer in layers.values()])
-    change = closed_form(weights, *pairs, kept / len(kept) ** 0.5, erase_scale, preserve_scale, ridge).float()
-    parts = change.split([len(layer.weight) for layer in layers.values()])
-    return {f"{name}.weight": part.clone() for name, part in zip(layers, parts)}
+    return each_layer(layers, closed_form(weights, *states, erase_scale, preserve_scale, ridge))

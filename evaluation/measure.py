@@ -34,7 +34,7 @@ class Drawn(NamedTuple):
 
 
 @torch.inference_mode()
-def draw(backbone: Backbone, judge, model, judged: list, seeds: int, chosen: list[int] | None = None, cfg: float = CFG) -> Drawn:
+def draw(backbone: Backbone, judge, model, judged: list, seeds: int, chosen: list[int] | None = None, cfg: float = CFG, size=SIZE) -> Drawn:
     """A MODEL's pictures of the chosen prompts (all).
 
     The noise depends on a prompt's number and the seed only, so that every method starts from the same.
@@ -45,23 +45,23 @@ def draw(backbone: Backbone, judge, model, judged: list, seeds: int, chosen: lis
     scores, pictures = [], []
     for start in range(0, len(every), BATCH):
         part = every[start : start + BATCH]
-        noise = torch.stack([backbone.noise(SIZE, FIRST_SEED + 1000 * s + i) for i, s in part])
+        noise = torch.stack([backbone.noise(size, FIRST_SEED + 1000 * s + i) for i, s in part])
         rows = text.rows([i for i, _ in part]).conditioning()
-        latents = backbone.sample(rows, empty.repeated(len(part)).conditioning(), SIZE, FIRST_SEED, STEPS, cfg, model, noise=noise)
+        latents = backbone.sample(rows, empty.repeated(len(part)).conditioning(), size, FIRST_SEED, STEPS, cfg, model, noise=noise)
         drawn = backbone.decode(latents)
         scores.append(judge.scores(drawn))
         pictures.append((drawn.clamp(0, 1) * 255).round().to(torch.uint8))
     return Drawn(*(torch.cat(parts).unflatten(0, (len(chosen), seeds)) for parts in (scores, pictures)))
 
 
-def with_method(backbone, judge, method: Method, judged: list, seeds: int, base: Drawn, cfg: float = CFG) -> Drawn:
+def with_method(backbone, judge, method: Method, judged: list, seeds: int, base: Drawn, cfg: float = CFG, size=SIZE) -> Drawn:
     """Pictures with a method; where its switch is off they are the base's own, to the bit, and are not drawn again."""
     if method.network is None:
-        return draw(backbone, judge, method.model, judged, seeds, cfg=cfg)
+        return draw(backbone, judge, method.model, judged, seeds, cfg=cfg, size=size)
     fires = method.network.fires(backbone.encode([p.text for p in judged]).condition()).nonzero().flatten().tolist()
     found = Drawn(base.scores.clone(), base.pictures.clone())
     if fires:
-        drawn = draw(backbone, judge, method.model, judged, seeds, fires, cfg)
+        drawn = draw(backbone, judge, method.model, judged, seeds, fires, cfg, size)
         found.scores[fires], found.pictures[fires] = drawn.scores, drawn.pictures
     return found
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from host.sampling import rewritten_sampling
 from unhype.checkpoint import Eraser
 
 PREFIX = "diffusion_model."
@@ -80,6 +81,12 @@ def switched(name: str, backbone, eraser: Eraser, network: nn.Module | None = No
         network,
         forced=patching.erase(backbone.model, as_eraser(Always(network)), 1.0),
     )
+
+
+def rewritten(name: str, backbone, network: nn.Module, rewrite, adapted: bool = False) -> Method:
+    """A method that changes what the model is conditioned on, behind a network's switch (rewriting.py); with its adapter as well."""
+    model = rewritten_sampling(backbone, rewrite, network if adapted else None)
+    return Method(name, model, Behind(nn.Module(), network))
 
 
 def edited(name: str, backbone, weights: dict[str, torch.Tensor]) -> Method:

@@ -6,18 +6,17 @@ from typing import Any
 import torch
 
 from unhype.adapter import Term, adapter
-from unhype.hypernetwork import Factors
+from unhype.condition import read_condition
+from unhype.hypernetwork import Factors, Hypernetwork, at_strength
 from unhype.layers import Layer
 
 from .backbone import Backbone
 
+Rewrite = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
-def adapted_sampling(backbone: Backbone, layers: tuple[Layer, ...], rows: torch.Tensor, factors: list[Factors]) -> Any:
-    """A clone of the model whose conditional rows `rows` carry `factors`, for `Backbone.sample`.
 
-    For a plain positive and negative conditioning only; the nodes' patching serves every graph.
-    """
-    model = backbone.model.clone()
+def carrying(backbone: Backbone, layers: tuple[Layer, ...], rows: torch.Tensor, factors: list[Factors]) -> Callable[..., torch.Tensor]:
+    """Around the denoiser, for ComfyUI to call: its conditional rows `rows` carry `factors`."""
 
     def wrapper(apply_model: Callable[..., torch.Tensor], args: dict[str, Any]) -> torch.Tensor:
         x = args["input"]
@@ -26,5 +25,53 @@ def adapted_sampling(backbone: Backbone, layers: tuple[Layer, ...], rows: torch.
         with adapter(backbone.diffusion_model, terms, len(x)):
             return apply_model(x, args["timestep"], **args["c"])
 
-    model.set_model_unet_function_wrapper(wrapper)
+    return wrapper
+
+
+def adapted_sampling(backbone: Backbone, layers: tuple[Layer, ...], rows: torch.Tensor, factors: list[Factors]) -> Any:
+    """A clone of the model whose conditional rows `rows` carry `factors`, for `Backbone.sample`.
+
+    For a plain positive and negative conditioning only; the nodes' patching serves every graph.
+    """
+    model = backbone.model.clone()
+    model.set_model_unet_function_wrapper(carrying(backbone, layers, rows, factors))
     return model
+
+
+def rewritten_sampling(backbone: Backbone, rewrite: Rewrite, network: Hypernetwork | None = None) -> Any:
+    """A clone of the model that samples with the positive conditioning as `rewrite` makes it of (token states, pooled).
+
+    With a hypernetwork the rows also carry its adapters, made for the conditioning as it was. Plain conditionings only, as above.
+    """
+    from comfy.patcher_extension import WrappersMP
+
+    def wrapper(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        guider = executor.class_obj
+        (cond,) = guider.conds["positive"]
+        condition = read_condition(cond["cross_attn"], cond["pooled_output"])
+        cond["cross_attn"], cond["pooled_output"] = rewrite(cond["cross_attn"], cond["pooled_output"])
+        if network is not None:
+            rows = network.fires(condition).nonzero().flatten()
+            factors = at_strength(network, condition.rows(rows), 1.0) if len(rows) else []
+            guider.model_options["model_function_wrapper"] = carrying(backbone, network.shape.layers, rows, factors)
+        return executor(*args, **kwargs)
+
+    clone = backbone.model.clone()
+    clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "rewritten", wrapper)
+    return clone
+
+
+def redrawn(
+    backbone: Backbone, latents: torch.Tensor, positive: Any, negative: Any, denoise: float, seed: int, steps: int, cfg: float, model: Any
+) -> torch.Tensor:
+    """Latents (N, C, h, w) drawn over as a KSampler does at a denoise of 0 to 1: noise of that much, and `steps` steps from there."""
+    import comfy.sample
+    import comfy.samplers
+
+    sigmas = backbone.sigmas(round(steps / denoise))[-steps - 1 :]
+    noise = comfy.sample.prepare_noise(latents, seed)
+    sampler = comfy.samplers.sampler_object("euler")
+    drawn: torch.Tensor = comfy.sample.sample_custom(
+        model, noise, cfg, sampler, sigmas, positive, negative, latents, disable_pbar=True, seed=seed
+    )
+    return drawn

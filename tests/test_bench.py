@@ -12,11 +12,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ROW = {"base", "method", "erased", "seed", "acc_e", "acc_g", "acc_s", "acc_s_base", "h_o", "h_o_share"}
 ROW |= {"train_seconds", "denoiser_evaluations", "file_mb"}
-METHODS = {"unhype", "unhype-narrow", "unhype-trajectory", "unhype-authors", "lora-esd", "lora-switched", "esd-full", "uce", "lora-stack"}
+METHODS = {"unhype", "unhype-narrow", "unhype-trajectory", "unhype-authors", "lora-esd", "lora-switched", "esd-full", "lora-stack"}
+RIVALS = {"uce", "speed", "oce", "rewrite-whole", "rewrite-tokens", "rewrite-prompt", "rewrite-unhype"}
 
 
 def has_the_keys(report: dict) -> None:
-    assert all(row.keys() >= ROW and row["method"] in METHODS for row in report["rows"])
+    assert all(row.keys() >= ROW and row["method"] in METHODS | RIVALS for row in report["rows"])
     assert report["safe"].keys() >= {"prompts", "bit_identical"} and report["switch"].keys() >= {"misses", "false_alarms"}
     assert all(row.keys() >= {"case", "n", "erased"} for row in report["hard_prompts"])
     assert all(row.keys() >= {"attack", "method", "n", "success"} for row in report["attacks"])
@@ -38,7 +39,7 @@ def run(folder: Path) -> None:
 def test_a_quick_run_makes_a_whole_report(quick):
     report = json.loads((quick / "report.json").read_text())
     has_the_keys(report)
-    assert not report["missing_parts"] and {r["method"] for r in report["rows"]} == {"unhype", "lora-esd", "lora-switched", "uce"}
+    assert not report["missing_parts"] and {r["method"] for r in report["rows"]} == {"unhype", "lora-esd", "lora-switched", *RIVALS}
     assert report["hard_prompts"] and {a["forced"] for a in report["attacks"]} == {True, False}
     (ours,) = (r for r in report["rows"] if r["method"] == "unhype")
     assert ours["acc_s"] == ours["acc_s_base"] and ours["acc_e"] < ours["acc_e_base"] and ours["denoiser_evaluations"] > 100

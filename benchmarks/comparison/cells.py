@@ -55,11 +55,12 @@ def read(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def base_drawn(backbone, judge: Judge, judged: list, seeds: int, folder: Path, cfg: float) -> measure.Drawn:
+def base_drawn(backbone, judge: Judge, judged: list, seeds: int, folder: Path, cfg: float, size=measure.SIZE) -> measure.Drawn:
     """The base model's own pictures of prompts, kept in a file: every cell with the same prompts shares them."""
-    path = folder / "base" / f"{key_of([p.text for p in judged], seeds)}.safetensors"
+    wide = [] if size == measure.SIZE else [size]
+    path = folder / "base" / f"{key_of([p.text for p in judged], seeds, *wide)}.safetensors"
     if not path.exists():
-        write_atomically(measure.draw(backbone, judge, backbone.model, judged, seeds, cfg=cfg)._asdict(), path, {})
+        write_atomically(measure.draw(backbone, judge, backbone.model, judged, seeds, cfg=cfg, size=size)._asdict(), path, {})
     return measure.Drawn(**load_file(path))
 
 
@@ -85,9 +86,10 @@ def cell(
     folder: Path,
     progress,
     protocol: measure.Protocol = recipes.EMOJI,
+    make=recipes.make,
 ) -> dict:
     """Train the method (or read it) and measure it; a row of the report. Where nothing is left to keep, acc_s and H_o are None."""
-    method, cost = recipes.make(backbone, name, nouns, seed, settings, folder / "models", progress, protocol.configure)
+    method, cost = make(backbone, name, nouns, seed, settings, folder / "models", progress, protocol.configure)
     row = {"base": protocol.base, "method": name, "erased": len(nouns), "nouns": nouns, "seed": seed, "n": {}}
     for key, judged in protocol.prompt_sets(nouns).items():
         short = ACCURACY[key]

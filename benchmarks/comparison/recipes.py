@@ -15,8 +15,8 @@ from torch import nn
 from demo.captions import NOUNS
 from demo.judge import NAMES
 from demo.prompts import erased_prompts, other_prompts
-from evaluation import baselines, controls, measure
-from evaluation.methods import Method, edited, switched
+from evaluation import baselines, closed_forms, controls, measure, rewriting
+from evaluation.methods import Method, edited, rewritten, switched
 from trainer.config import DEFAULT, Config, from_mapping, read_yaml
 from trainer.data import Data
 from trainer.prompts.concepts import retain_prompts, target_prompts
@@ -33,12 +33,16 @@ from .settings import key_of
 ROOT = Path(__file__).resolve().parents[2]
 MAPPING = "forest"
 GROWTH = 0.55
+PAIRS_REWRITTEN = 40  # prompts of a concept beside another thing that rewriting is fitted on
 # Erased at once, in this order; the single ones are the first six, each alone.
 ORDER = ("cat", "car", "pizza", "guitar", "horse", "ghost", "bear", "fish", "airplane", "house", "ball", "cake")
 ORDER_REST = ("dog", "bus", "book", "apple", "bird", "boat", "clock", "burger")
 NARROW = "unhype-narrow"  # the very networks of unhype, folded as they are by default so that files of large models are small
 HYPERNETWORKS = {"unhype": "direct", "unhype-trajectory": "trajectory", "unhype-authors": "authors"}
-METHODS = (*HYPERNETWORKS, NARROW, "lora-esd", "lora-switched", "esd-full", "uce", "lora-stack")
+# Behind unhype's switch: the whole conditioning, the states that fire, all of a prompt that fires; the last with the adapter as well.
+REWRITING = ("rewrite-whole", "rewrite-tokens", "rewrite-prompt", "rewrite-unhype")
+CLOSED_FORMS = {"uce": baselines.uce, "speed": closed_forms.speed, "oce": closed_forms.oce}
+METHODS = (*HYPERNETWORKS, NARROW, "lora-esd", "lora-switched", "esd-full", *CLOSED_FORMS, *REWRITING, "lora-stack")
 BASE = "base"  # the model with no eraser at all, as a method to be attacked
 CONTROLS = ("static-switched", "shuffled-switched")
 
@@ -125,6 +129,13 @@ def trained_on(nouns: list[str], folder: Path, settings: dict) -> list[str]:
     return load_eraser(path_of(folder, "unhype", nouns, 0, settings)).training["retain"]
 
 
+def settings_of(name: str, settings: dict) -> dict:
+    """What a method's result depends on: its own settings, and those of the parts that it is made of."""
+    parts = {"lora-switched": ("lora-esd", "unhype"), "lora-stack": ("lora-esd",), NARROW: ("unhype",)}
+    parts |= dict.fromkeys((*CONTROLS, *REWRITING), ("unhype",))
+    return {f"{part}.{k}": v for part in parts.get(name, (name,)) for k, v in settings.get(part, {}).items()}
+
+
 def path_of(folder: Path, name: str, nouns: list[str], seed: int, settings: dict) -> Path:
     """Where a trained method lies: with other settings in another file."""
     words, key = "_".join(nouns) if len(nouns) < 3 else len(nouns), key_of(sorted(settings.get(name, {}).items()))
@@ -184,11 +195,28 @@ def make(
         train_it = lambda: baselines.train_full(own, backbone, Data(own, backbone, progress, unconditional=True))
         weights, cost = kept_or_made(backbone, Path(own.out), train_it)
         return edited(name, backbone, weights), cost
-    own, scales = configure(name, nouns, seed, path(name), {}), settings.get(name, {})
+    own = configure("unhype" if name in REWRITING else name, nouns, seed, path(name), {})
+    if name in REWRITING:
+        eraser, _ = hypernetwork(backbone, config("unhype"), progress)
+        return rewriter(backbone, name, eraser, own, path("unhype"))
     targets = target_prompts(own.erased(), own.retain, 0, seed)
     retained = retain_prompts(own.retain, own.erased(), own.templates, [], 0, seed)
-    weights, cost = kept_or_made(backbone, path(name), lambda: baselines.uce(backbone, targets, retained, **scales))
+    edit = CLOSED_FORMS[name]
+    weights, cost = kept_or_made(backbone, path(name), lambda: edit(backbone, targets, retained, **settings.get(name, {})))
     return edited(name, backbone, weights), cost
+
+
+def rewriter(backbone, name: str, eraser: Eraser, config: Config, path: Path) -> tuple[Method, Cost]:
+    """Rewriting behind the switch of the eraser at `path`; what it costs is what is fitted beside the switch."""
+    network = eraser.network
+    if name == "rewrite-whole":
+        return rewritten(name, backbone, network, rewriting.whole(network, backbone, config.erased())), Cost(0.0, 0, 0.0)
+    targets = target_prompts(config.erased(), config.retain, PAIRS_REWRITTEN, config.seed)
+    everywhere = name == "rewrite-prompt"
+    work = lambda: rewriting.fit(network, backbone, targets, config.retain, everywhere)._asdict()
+    maps, cost = kept_or_made(backbone, path.with_stem(f"{path.stem}-maps{'-everywhere' * everywhere}"), work)
+    rewrite = rewriting.Tokens(network, rewriting.Maps(**maps), everywhere)
+    return rewritten(name, backbone, network, rewrite, name == "rewrite-unhype"), cost
 
 
 def narrowed(backbone, eraser: Eraser, config: Config) -> Eraser:

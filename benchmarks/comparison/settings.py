@@ -16,6 +16,8 @@ TRIALS = {
     "lora-esd": [EDIT | {"learning_rate": rate} for rate in (3e-3, 1e-3)],
     "esd-full": [EDIT | {"learning_rate": rate} for rate in (5e-4, 1e-3)],
     "uce": [{"preserve_scale": scale} for scale in (10.0, 1.0)],
+    "speed": [{"share": share} for share in (1e-3, 3e-4)],
+    "oce": [{"preserve_scale": scale} for scale in (0.1, 0.01)],
     "unhype": [HYPERNETWORK | {"learning_rate": 3e-3, "guidance": gamma} for gamma in (1.0, 0.5)],
     "unhype-trajectory": [HYPERNETWORK | {"learning_rate": 3e-3, "eta": eta} for eta in (0.05, 0.02)],
     "unhype-authors": [HYPERNETWORK | {"learning_rate": 3e-3, "eta": eta} for eta in (0.05, 0.02)],
@@ -23,7 +25,7 @@ TRIALS = {
 
 # What makes a quick run quick.
 SMALL = {"iterations": 60, "pictures": 8, "sampling_steps": 8, "kept_steps": 4}
-QUICK = {"every": SMALL, "uce": {}}
+QUICK = {"every": SMALL, "uce": {}, "speed": {}, "oce": {}}
 
 
 def key_of(*what) -> str:

@@ -1,0 +1,193 @@
+"""Train the emoji-open base on a CPU: its UNet; the text encoder is frozen.
+
+    python demo/open/make_base.py --comfyui COMFYUI --out out/open
+    python demo/open/make_base.py --comfyui COMFYUI --out out/open --resume
+    python demo/open/make_base.py --comfyui COMFYUI --out out/open --resume --finish 1500
+
+It goes on until it is told to stop (Ctrl+C, or SIGTERM: the state is saved first) at a constant learning rate; --finish N
+brings the rate to zero over N more steps and writes demo/open/emoji-open.safetensors. Under --out: state.safetensors every
+five minutes with all that a run needs to go on, emoji-open.safetensors (fp16, averaged weights) with it, and loss.jsonl.
+Needs npm (the artwork comes from npm packages, by name and version), resvg-py==0.5.0 and MiniLM's files (dev.py fetches them).
+"""
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
+
+from demo.captions import BACKGROUNDS
+from demo.make_base import initialise
+from demo.muon import Muon
+from demo.open import drawings
+from demo.open.captions import STYLES
+from demo.open.make_autoencoder import make_autoencoder
+
+SEED = 40
+BATCH = 64  # pictures of one noun; half as many, twice as wide, of two
+PAIR_STEPS, NOTHING_ROWS, NO_CAPTION = 0.40, 0.03, 0.10
+MUON_RATE, ADAM_RATE, WEIGHT_DECAY = 2.4e-3, 1e-3, 0.01
+WARMUP = 50
+EMA = 0.998
+POOL, FIRST_CHUNKS, RENEWED = 20_000, 50, 16  # captions of a kind; chunks at the start; steps for one new chunk of each kind
+SAVED = 300  # seconds between states
+
+
+class Run:
+    """The UNet, its optimisers and its average: everything that is saved and resumed."""
+
+    def __init__(self, unet):
+        self.unet, self.step, self.end, self.whitening = unet, 0, 0, torch.eye(unet_context(unet))
+        self.names, self.parameters = zip(*unet.named_parameters())
+        matrices = [q for n, q in unet.named_parameters() if is_matrix(n, q)]
+        others = [q for n, q in unet.named_parameters() if not is_matrix(n, q)]
+        self.optimizers = (
+            Muon(matrices, lr=MUON_RATE, weight_decay=WEIGHT_DECAY),
+            torch.optim.AdamW(others, lr=ADAM_RATE, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY, fused=True),
+        )
+        self.rates = (MUON_RATE, ADAM_RATE)
+        self.ema = [q.detach().clone() for q in self.parameters]
+
+    def update(self, loss, decay: int) -> None:
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        share = min(1.0, (self.step + 1) / WARMUP, (self.end - self.step) / decay if self.end else 1.0)
+        for optimizer, rate in zip(self.optimizers, self.rates):
+            optimizer.param_groups[0]["lr"] = rate * share
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        with torch.no_grad():
+            torch._foreach_lerp_(self.ema, [q.detach() for q in self.parameters], 1 - min(EMA, (self.step + 1) / (self.step + 10)))
+
+    def save(self, path: Path) -> None:
+        tensors = {"step": torch.tensor(self.step), "end": torch.tensor(self.end), "whitening": self.whitening}
+        for name, weight, average in zip(self.names, self.parameters, self.ema):
+            tensors |= {f"weight.{name}": weight.detach(), f"ema.{name}": average}
+            kept = next(o.state[weight] for o in self.optimizers if weight in o.state)
+            tensors |= {f"{k}.{name}": v for k, v in kept.items()}
+        write(path, tensors)
+
+    def load(self, path: Path) -> None:
+        tensors = load_file(path)
+        self.step, self.end, self.whitening = int(tensors["step"]), int(tensors["end"]), tensors["whitening"]
+        for name, weight, average in zip(self.names, self.parameters, self.ema):
+            weight.data.copy_(tensors[f"weight.{name}"]), average.copy_(tensors[f"ema.{name}"])
+            muon = is_matrix(name, weight)
+            keys = ("momentum",) if muon else ("step", "exp_avg", "exp_avg_sq")
+            self.optimizers[0 if muon else 1].state[weight] = {k: tensors[f"{k}.{name}"] for k in keys}
+
+    def export(self, path: Path, autoencoder) -> None:
+        """The averaged weights in fp16, the whitening taken into the key and value weights that read the text."""
+        tensors = {f"vae.{k}": v for k, v in autoencoder.state_dict().items()}
+        for name, average in zip(self.names, self.ema):
+            reads_text = name.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))
+            tensors[f"unet.{name}"] = average @ self.whitening if reads_text else average
+        write(path, {k: v.half() for k, v in tensors.items()}, {"format": "unhype-demo-base", "steps": str(self.step), "seed": str(SEED)})
+
+
+def is_matrix(name: str, weight) -> bool:
+    """Whether a weight is Muon's: the first and last layer, norms and biases are AdamW's."""
+    return weight.ndim >= 2 and not name.startswith(("input_blocks.0.", "out."))
+
+
+def unet_context(unet) -> int:
+    return next(q.shape[1] for n, q in unet.named_parameters() if n.endswith("attn2.to_k.weight"))
+
+
+def write(path: Path, tensors: dict, metadata: dict | None = None) -> None:
+    half = path.with_name(path.name + ".tmp")
+    save_file({k: v.contiguous() for k, v in tensors.items()}, half, metadata)
+    half.replace(path)
+
+
+def batch(pool, latents, rng):
+    """Latents of one or two nouns, or of none, with the whitening still to come: (N, 32, 8, 8 or 16), states (N, tokens, 384)."""
+    pair = rng.random() < PAIR_STEPS
+    captions, states = pool.draw(pool.pair if pair else pool.single, BATCH // 2 if pair else BATCH, NO_CAPTION)
+    styled = lambda c: (c.style or str(rng.choice(STYLES)), c.background or str(rng.choice(list(BACKGROUNDS))))
+    drawn = [latents.of(c.nouns, *styled(c), rng.integers(0, drawings.VARIANTS, 2)) for c in captions]
+    return torch.stack(drawn), states
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--comfyui", required=True, help="folder of a ComfyUI install")
+    p.add_argument("--out", type=Path, default=ROOT / "out/open")
+    p.add_argument("--packages", type=Path, help="folder of npm packages; default: packages under --out")
+    p.add_argument("--resume", action="store_true")
+    p.add_argument("--finish", type=int, default=0, metavar="STEPS", help="bring the learning rate to zero over so many steps, and end")
+    args = p.parse_args()
+    from host.start import start_comfy
+
+    start_comfy(args.comfyui)
+    import comfy.ldm.modules.attention as attention
+
+    from demo import minilm
+    from demo.open import base
+    from demo.open.pool import Pool
+
+    attention.optimized_attention = attention.attention_basic  # its backward is a third faster on a CPU than SDPA's
+    args.out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(SEED)
+    sheet = drawings.cells(drawings.load_drawings(args.packages or args.out / "packages"), SEED)
+    autoencoder = make_autoencoder(args.out, sheet)
+    latents = drawings.Latents(sheet, autoencoder)
+    model = base.new_unet()
+    unet = model.diffusion_model.requires_grad_(True).train()
+    initialise(unet)
+    run, state = Run(unet), args.out / "state.safetensors"
+    if args.resume and state.exists():
+        run.load(state)
+    rng = np.random.default_rng([SEED, run.step])
+    torch.manual_seed(SEED + run.step)
+    pool = Pool(minilm.load_clip(), rng, POOL)
+    for _ in range(FIRST_CHUNKS):
+        pool.renew(pool.single, NOTHING_ROWS), pool.renew(pool.pair, 0)
+    if run.step == 0:
+        run.whitening = pool.whitening()
+    if args.finish and not run.end:
+        run.save(args.out / "state-before-finish.safetensors") if run.step else None
+        run.end = run.step + args.finish
+    stopped = []
+    for kind in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(kind, lambda *_: stopped.append(True))
+    log = open(args.out / "loss.jsonl", "a")
+    sums, started, saved = np.zeros(2), time.time(), time.time()
+    while not stopped and not (run.end and run.step >= run.end):
+        if run.step % RENEWED == 0:
+            pool.renew(pool.single, NOTHING_ROWS), pool.renew(pool.pair, 0)
+        clean, states = batch(pool, latents, rng)
+        t = torch.tensor(rng.integers(0, len(model.model_sampling.sigmas), len(clean)))
+        sigma = model.model_sampling.sigmas[t].view(-1, 1, 1, 1)
+        noise = torch.randn_like(clean)
+        with torch.autocast("cpu", torch.bfloat16):
+            v = unet((clean + sigma * noise) / (1 + sigma**2).sqrt(), t.float(), context=states @ run.whitening)
+        loss = F.mse_loss(v.float(), (noise - sigma * clean) / (1 + sigma**2).sqrt())
+        run.update(loss, args.finish)
+        sums += (loss.item(), 1)
+        if run.step % 50 == 0:
+            line = {"step": run.step, "loss": round(sums[0] / sums[1], 5), "seconds": round(time.time() - started)}
+            print(json.dumps(line), flush=True)
+            log.write(json.dumps(line) + "\n"), log.flush()
+            sums[:] = 0
+        if time.time() - saved > SAVED:
+            saved = time.time()
+            run.save(state), run.export(args.out / "emoji-open.safetensors", make_autoencoder(args.out, sheet))
+    run.save(state), run.export(args.out / "emoji-open.safetensors", make_autoencoder(args.out, sheet))
+    if not stopped:
+        shutil.copyfile(args.out / "emoji-open.safetensors", base.WEIGHTS)
+
+
+if __name__ == "__main__":
+    main()

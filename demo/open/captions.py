@@ -59,7 +59,6 @@ LONG = (
 SINGULAR = ("ss", "us", "is", "os", "ananas", "christmas")  # ends of words that are no plural though they end in s
 
 SHARES = {"templates": 0.55, "natural": 0.30, "open": 0.15}
-LONG_SHARE = 0.10  # of captions, with a few to many of LONG behind or in front
 DESCRIBED, DESCRIBED_OF_PAIRS = 0.40, 0.15  # share of nouns that are described, not named
 
 
@@ -93,8 +92,8 @@ def lengthened(text: str, rng: np.random.Generator) -> str:
     return f"{text}, {extra}" if rng.random() < 0.7 else f"{extra}, {text}"
 
 
-def draw_caption(rng: np.random.Generator, *nouns: str) -> Caption:
-    """A caption of these nouns, left to right, in words and descriptions that captions hold."""
+def draw_caption(rng: np.random.Generator, *nouns: str, long: bool = False) -> Caption:
+    """A caption of these nouns, left to right, in words and descriptions that captions hold; a long one among phrases."""
     style, background = str(rng.choice(STYLES)), str(rng.choice(list(BACKGROUNDS)))
     described = DESCRIBED if len(nouns) == 1 else DESCRIBED_OF_PAIRS
     name = lambda n: str(rng.choice(NOUNS[n].descriptions)) if rng.random() < described else with_article(str(rng.choice(NOUNS[n].words)))
@@ -102,6 +101,6 @@ def draw_caption(rng: np.random.Generator, *nouns: str) -> Caption:
     kind = rng.choice(list(SHARES), p=list(SHARES.values()))
     template = str(rng.choice({"templates": TEMPLATES, "natural": NATURAL, "open": OPEN}[kind]))
     text = template.format(subject=subject(*phrases, joint=str(rng.choice(JOINTS + TURNED))), style=style, background=background)
-    if rng.random() < LONG_SHARE:
+    if long:
         text = lengthened(text, rng)
     return Caption(text, nouns, style if "{style}" in template else "", background if "{background}" in template else "")

@@ -52,7 +52,7 @@ def load_icons(spec: str, folder: Path, names: dict[str, str], style: str) -> di
     """The icons of these names, by noun, from an npm package of Iconify's. Raises FileNotFoundError naming one that it lacks."""
     with tarfile.open(fetch_package(spec, folder)) as tar:
         found = json.load(tar.extractfile("package/icons.json"))
-    icons = found["icons"]
+    icons = found["icons"] | {name: found["icons"][other["parent"]] for name, other in found.get("aliases", {}).items()}
     for noun, name in names.items():
         if name not in icons:
             raise FileNotFoundError(f"{spec} has no icon {name!r} for the noun {noun!r}")

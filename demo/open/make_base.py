@@ -35,11 +35,11 @@ from demo.open.make_autoencoder import make_autoencoder
 
 SEED = 40
 BATCH = 64  # pictures of one noun; half as many, twice as wide, of two
-PAIR_STEPS, NOTHING_ROWS, NO_CAPTION = 0.40, 0.03, 0.10
-MUON_RATE, ADAM_RATE, WEIGHT_DECAY = 2.4e-3, 1e-3, 0.01
+PAIR_STEPS = 0.40
+MUON_RATE, ADAM_RATE, WEIGHT_DECAY = 5e-3, 2e-3, 0.01
 WARMUP = 50
 EMA = 0.998
-POOL, FIRST_CHUNKS, RENEWED = 20_000, 50, 16  # captions of a kind; chunks at the start; steps for one new chunk of each kind
+POOL, FIRST_CHUNKS, RENEWED = 20_000, 60, 16  # captions of a kind; chunks at the start; steps for one new chunk of each kind
 SAVED = 300  # seconds between states
 
 
@@ -113,8 +113,8 @@ def write(path: Path, tensors: dict, metadata: dict | None = None) -> None:
 
 def batch(pool, latents, rng):
     """Latents of one or two nouns, or of none, with the whitening still to come: (N, 32, 8, 8 or 16), states (N, tokens, 384)."""
-    pair = rng.random() < PAIR_STEPS
-    captions, states = pool.draw(pool.pair if pair else pool.single, BATCH // 2 if pair else BATCH, NO_CAPTION)
+    pair = bool(rng.random() < PAIR_STEPS)
+    captions, states = pool.draw(pair, BATCH // 2 if pair else BATCH)
     styled = lambda c: (c.style or str(rng.choice(STYLES)), c.background or str(rng.choice(list(BACKGROUNDS))))
     drawn = [latents.of(c.nouns, *styled(c), rng.integers(0, drawings.VARIANTS, 2)) for c in captions]
     return torch.stack(drawn), states
@@ -151,9 +151,7 @@ def main():
         run.load(state)
     rng = np.random.default_rng([SEED, run.step])
     torch.manual_seed(SEED + run.step)
-    pool = Pool(minilm.load_clip(), rng, POOL)
-    for _ in range(FIRST_CHUNKS):
-        pool.renew(pool.single, NOTHING_ROWS), pool.renew(pool.pair, 0)
+    pool = Pool(minilm.load_clip(), rng, POOL, FIRST_CHUNKS)
     if run.step == 0:
         run.whitening = pool.whitening()
     if args.finish and not run.end:
@@ -166,7 +164,7 @@ def main():
     sums, started, saved = np.zeros(2), time.time(), time.time()
     while not stopped and not (run.end and run.step >= run.end):
         if run.step % RENEWED == 0:
-            pool.renew(pool.single, NOTHING_ROWS), pool.renew(pool.pair, 0)
+            pool.renew()
         clean, states = batch(pool, latents, rng)
         t = torch.tensor(rng.integers(0, len(model.model_sampling.sigmas), len(clean)))
         sigma = model.model_sampling.sigmas[t].view(-1, 1, 1, 1)

@@ -9,6 +9,8 @@ from .captions import Caption, draw_caption
 from .nouns import NOUNS
 
 CHUNK = 64  # captions encoded at once
+LONG, NOTHING, NO_CAPTION = 0.10, 0.03, 0.10  # shares of long captions, of captions of nothing, of rows without their text
+PADDED = 0.15  # share of batches with padding that no caption of theirs needs
 DAMPING = 0.02  # of the whitening, in mean eigenvalues
 
 
@@ -26,35 +28,48 @@ def encode(clip, texts: list[str]) -> list[torch.Tensor]:
 
 
 class Pool:
-    """Captions of no or one noun, and of two, with their states."""
+    """Captions with their states, of four kinds: of one noun (rarely none) or two, short or long."""
 
-    def __init__(self, clip, rng: np.random.Generator, size: int):
+    def __init__(self, clip, rng: np.random.Generator, size: int, first: int):
         self.clip, self.rng = clip, rng
-        self.single, self.pair = deque(maxlen=size), deque(maxlen=size)
+        self.kinds = {(two, long): deque(maxlen=size) for two in (False, True) for long in (False, True)}
         self.empty = encode(clip, [""])[0]
+        for _ in range(first):
+            self.renew()
+        for kind in self.kinds:
+            self.add(kind)
 
-    def renew(self, kind: deque, nothing: float) -> None:
-        """Add a chunk of captions; the oldest go."""
-        two = kind is self.pair
+    def renew(self) -> None:
+        """Add a chunk of captions of one noun and one of two; the oldest go."""
+        for two in (False, True):
+            self.add((two, bool(self.rng.random() < LONG)))
+
+    def add(self, kind: tuple[bool, bool]) -> None:
+        two, long = kind
         names = list(NOUNS)
-        nouns = [
-            () if not two and self.rng.random() < nothing else self.rng.choice(names, 1 + two, replace=False).tolist() for _ in range(CHUNK)
-        ]
-        captions = [draw_caption(self.rng, *n) for n in nouns]
+        count = lambda: 2 if two else int(self.rng.random() >= NOTHING)
+        captions = [draw_caption(self.rng, *self.rng.choice(names, count(), replace=False).tolist(), long=long) for _ in range(CHUNK)]
         captions.sort(key=lambda c: len(c.text))
-        kind.extend(zip(captions, encode(self.clip, [c.text for c in captions])))
+        self.kinds[kind].extend(zip(captions, encode(self.clip, [c.text for c in captions])))
 
-    def draw(self, kind: deque, count: int, no_caption: float) -> tuple[list[Caption], torch.Tensor]:
-        """Captions, and their states padded with zeros (count, tokens, 384); some of them without their text."""
+    def draw(self, two: bool, count: int) -> tuple[list[Caption], torch.Tensor]:
+        """Captions, and their states padded with zeros (count, tokens, 384); some of them without their text.
+
+        Mostly they are padded to the longest of their kind; at times to many more tokens, as beside a longer prompt.
+        """
+        kind = self.kinds[two, bool(self.rng.random() < LONG)]
         picked = [kind[i] for i in self.rng.integers(0, len(kind), count)]
-        states = [self.empty if self.rng.random() < no_caption else s for _, s in picked]
-        return [c for c, _ in picked], torch.nn.utils.rnn.pad_sequence(states, batch_first=True).float()
+        states = [self.empty if self.rng.random() < NO_CAPTION else s for _, s in picked]
+        padded = torch.nn.utils.rnn.pad_sequence(states, batch_first=True).float()
+        if self.rng.random() < PADDED:
+            padded = torch.nn.functional.pad(padded, (0, 0, 0, int(self.rng.integers(10, 70))))
+        return [c for c, _ in picked], padded
 
     def whitening(self) -> torch.Tensor:
         """The symmetric matrix (384, 384) that gives the pool's states a second moment of about one in every direction.
 
         It is not part of the text encoder: the cross-attention's key and value weights take it in when they are written.
         """
-        states = torch.cat([s for kind in (self.single, self.pair) for _, s in kind]).float()
+        states = torch.cat([s for kind in self.kinds.values() for _, s in kind]).float()
         values, vectors = torch.linalg.eigh(states.T @ states / len(states))
         return vectors @ torch.diag((values + DAMPING * values.mean()).rsqrt()) @ vectors.T

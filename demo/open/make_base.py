@@ -6,7 +6,8 @@
 
 It goes on until it is told to stop (Ctrl+C, or SIGTERM: the state is saved first) at a constant learning rate; --finish N
 brings the rate to zero over N more steps and writes demo/open/emoji-open.safetensors. Under --out: state.safetensors every
-five minutes with all that a run needs to go on, emoji-open.safetensors (fp16, averaged weights) with it, and loss.jsonl.
+five minutes with all that a run needs to go on (where it is lost, --start takes a base's file), emoji-open.safetensors (fp16,
+averaged weights) with it, and loss.jsonl.
 Needs npm (the artwork comes from npm packages, by name and version), resvg-py==0.5.0 and MiniLM's files (dev.py fetches them).
 """
 
@@ -23,92 +24,19 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from demo.captions import BACKGROUNDS
 from demo.make_base import initialise
-from demo.muon import Muon
 from demo.open import drawings
 from demo.open.captions import STYLES
 from demo.open.make_autoencoder import make_autoencoder
+from demo.open.run import SEED, Run
 
-SEED = 40
 BATCH = 64  # pictures of one noun; half as many, twice as wide, of two
 PAIR_STEPS = 0.40
-MUON_RATE, ADAM_RATE, WEIGHT_DECAY = 5e-3, 2e-3, 0.01
-WARMUP = 50
-EMA = 0.998
 POOL, FIRST_CHUNKS, RENEWED = 20_000, 60, 16  # captions of a kind; chunks at the start; steps for one new chunk of each kind
 SAVED = 300  # seconds between states
-
-
-class Run:
-    """The UNet, its optimisers and its average: everything that is saved and resumed."""
-
-    def __init__(self, unet):
-        self.unet, self.step, self.end, self.whitening = unet, 0, 0, torch.eye(unet_context(unet))
-        self.names, self.parameters = zip(*unet.named_parameters())
-        matrices = [q for n, q in unet.named_parameters() if is_matrix(n, q)]
-        others = [q for n, q in unet.named_parameters() if not is_matrix(n, q)]
-        self.optimizers = (
-            Muon(matrices, lr=MUON_RATE, weight_decay=WEIGHT_DECAY),
-            torch.optim.AdamW(others, lr=ADAM_RATE, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY, fused=True),
-        )
-        self.rates = (MUON_RATE, ADAM_RATE)
-        self.ema = [q.detach().clone() for q in self.parameters]
-
-    def update(self, loss, decay: int) -> None:
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        share = min(1.0, (self.step + 1) / WARMUP, (self.end - self.step) / decay if self.end else 1.0)
-        for optimizer, rate in zip(self.optimizers, self.rates):
-            optimizer.param_groups[0]["lr"] = rate * share
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        self.step += 1
-        with torch.no_grad():
-            torch._foreach_lerp_(self.ema, [q.detach() for q in self.parameters], 1 - min(EMA, (self.step + 1) / (self.step + 10)))
-
-    def save(self, path: Path) -> None:
-        tensors = {"step": torch.tensor(self.step), "end": torch.tensor(self.end), "whitening": self.whitening}
-        for name, weight, average in zip(self.names, self.parameters, self.ema):
-            tensors |= {f"weight.{name}": weight.detach(), f"ema.{name}": average}
-            kept = next(o.state[weight] for o in self.optimizers if weight in o.state)
-            tensors |= {f"{k}.{name}": v for k, v in kept.items()}
-        write(path, tensors)
-
-    def load(self, path: Path) -> None:
-        tensors = load_file(path)
-        self.step, self.end, self.whitening = int(tensors["step"]), int(tensors["end"]), tensors["whitening"]
-        for name, weight, average in zip(self.names, self.parameters, self.ema):
-            weight.data.copy_(tensors[f"weight.{name}"]), average.copy_(tensors[f"ema.{name}"])
-            muon = is_matrix(name, weight)
-            keys = ("momentum",) if muon else ("step", "exp_avg", "exp_avg_sq")
-            self.optimizers[0 if muon else 1].state[weight] = {k: tensors[f"{k}.{name}"] for k in keys}
-
-    def export(self, path: Path, autoencoder) -> None:
-        """The averaged weights in fp16, the whitening taken into the key and value weights that read the text."""
-        tensors = {f"vae.{k}": v for k, v in autoencoder.state_dict().items()}
-        for name, average in zip(self.names, self.ema):
-            reads_text = name.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))
-            tensors[f"unet.{name}"] = average @ self.whitening if reads_text else average
-        write(path, {k: v.half() for k, v in tensors.items()}, {"format": "unhype-demo-base", "steps": str(self.step), "seed": str(SEED)})
-
-
-def is_matrix(name: str, weight) -> bool:
-    """Whether a weight is Muon's: the first and last layer, norms and biases are AdamW's."""
-    return weight.ndim >= 2 and not name.startswith(("input_blocks.0.", "out."))
-
-
-def unet_context(unet) -> int:
-    return next(q.shape[1] for n, q in unet.named_parameters() if n.endswith("attn2.to_k.weight"))
-
-
-def write(path: Path, tensors: dict, metadata: dict | None = None) -> None:
-    half = path.with_name(path.name + ".tmp")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, half, metadata)
-    half.replace(path)
 
 
 def batch(pool, latents, rng):
@@ -126,6 +54,7 @@ def main():
     p.add_argument("--out", type=Path, default=ROOT / "out/open")
     p.add_argument("--packages", type=Path, help="folder of npm packages; default: packages under --out")
     p.add_argument("--resume", action="store_true")
+    p.add_argument("--start", type=Path, metavar="FILE", help="go on from a base's file, where there is no state to resume")
     p.add_argument("--finish", type=int, default=0, metavar="STEPS", help="bring the learning rate to zero over so many steps, and end")
     args = p.parse_args()
     from host.start import start_comfy
@@ -154,6 +83,8 @@ def main():
     pool = Pool(minilm.load_clip(), rng, POOL, FIRST_CHUNKS)
     if run.step == 0:
         run.whitening = pool.whitening()
+        if args.start:
+            run.start(args.start)
     if args.finish and not run.end:
         run.save(args.out / "state-before-finish.safetensors") if run.step else None
         run.end = run.step + args.finish

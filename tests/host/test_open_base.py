@@ -20,7 +20,7 @@ def make_run(comfy):
     """A function: a training run of a small UNet, its weights always the same."""
     from demo import base
     from demo.make_base import initialise
-    from demo.open.make_base import Run
+    from demo.open.run import Run
 
     def make():
         torch.manual_seed(0)
@@ -114,14 +114,29 @@ def test_the_file_needs_no_whitening(make_run, tmp_path):
     assert (trained - plain).norm() < 0.1 * (trained - blind).norm()
 
 
+def test_a_run_starts_from_a_file(make_run, tmp_path):
+    """Its weights come back from the written ones, also where the whitening is another."""
+    from demo.autoencoder import Autoencoder
+
+    first, second = make_run(), make_run()
+    for seed, run in enumerate((first, second)):
+        run.whitening = torch.eye(48) + torch.randn(48, 48, generator=torch.Generator().manual_seed(seed)) / 40
+    steps(first, 8), first.export(tmp_path / "base.safetensors", Autoencoder())
+    second.start(tmp_path / "base.safetensors")
+    x, context, t = torch.randn(2, 32, 8, 8), torch.randn(2, 5, 48), torch.full((2,), 300.0)
+    with torch.no_grad():
+        for weight, average in zip(first.parameters, first.ema):
+            weight.copy_(average)
+        before, after = (run.unet(x, t, context=context @ run.whitening) for run in (first, second))
+    assert second.step == 8 and (before - after).norm() < 0.02 * before.norm()
+
+
 def test_the_rate_falls_to_nothing_when_asked(make_run):
-    run = make_run()
-    steps(run, 60)
+    run, rates = make_run(), []
+    run.step = 100
     run.end = run.step + 4
-    rates = []
     for _ in range(4):
-        x = torch.randn(2, 32, 8, 8)
-        run.update((run.unet(x, torch.full((2,), 500.0), context=torch.randn(2, 5, 48)) - x).square().mean(), 4)
+        run.update((run.unet(torch.ones(1, 32, 8, 8), torch.ones(1), context=torch.ones(1, 5, 48)) - 1).square().mean(), 4)
         rates.append(run.optimizers[0].param_groups[0]["lr"] / run.rates[0])
     assert rates == pytest.approx([1.0, 0.75, 0.5, 0.25])
 

@@ -31,21 +31,26 @@ from demo.make_base import initialise
 from demo.open import drawings
 from demo.open.captions import STYLES
 from demo.open.make_autoencoder import make_autoencoder
+from demo.open.nouns import NOUNS
 from demo.open.run import SEED, Run
 
 BATCH = 64  # pictures of one noun; half as many, twice as wide, of two
 PAIR_STEPS = 0.40
+NAMING = 0.1  # weight of naming the nouns
+NOISY, NOISY_FROM = 0.5, 550  # share of rows that are drawn from the noisiest levels, where the text decides what is drawn
 POOL, FIRST_CHUNKS, RENEWED = 20_000, 60, 16  # captions of a kind; chunks at the start; steps for one new chunk of each kind
 SAVED = 300  # seconds between states
 
 
 def batch(pool, latents, rng):
-    """Latents of one or two nouns, or of none, with the whitening still to come: (N, 32, 8, 8 or 16), states (N, tokens, 384)."""
+    """Latents (N, 32, 8, 8 per noun), states (N, tokens, 384) to be whitened, and which nouns the text names: (N, 1 or 2), -1 for none."""
     pair = bool(rng.random() < PAIR_STEPS)
-    captions, states = pool.draw(pair, BATCH // 2 if pair else BATCH)
+    captions, told, states = pool.draw(pair, BATCH // 2 if pair else BATCH)
+    names = list(NOUNS)
     styled = lambda c: (c.style or str(rng.choice(STYLES)), c.background or str(rng.choice(list(BACKGROUNDS))))
     drawn = [latents.of(c.nouns, *styled(c), rng.integers(0, drawings.VARIANTS, 2)) for c in captions]
-    return torch.stack(drawn), states
+    nouns = [[names.index(n) for n in c.nouns] if t and c.nouns else [-1] * (1 + pair) for c, t in zip(captions, told)]
+    return torch.stack(drawn), states, torch.tensor(nouns)
 
 
 def main():
@@ -75,7 +80,7 @@ def main():
     model = base.new_unet()
     unet = model.diffusion_model.requires_grad_(True).train()
     initialise(unet)
-    run, state = Run(unet), args.out / "state.safetensors"
+    run, state = Run(unet, len(NOUNS)), args.out / "state.safetensors"
     if args.resume and state.exists():
         run.load(state)
     rng = np.random.default_rng([SEED, run.step])
@@ -92,21 +97,24 @@ def main():
     for kind in (signal.SIGTERM, signal.SIGINT):
         signal.signal(kind, lambda *_: stopped.append(True))
     log = open(args.out / "loss.jsonl", "a")
-    sums, started, saved = np.zeros(2), time.time(), time.time()
+    sums, started, saved = np.zeros(3), time.time(), time.time()
     while not stopped and not (run.end and run.step >= run.end):
         if run.step % RENEWED == 0:
             pool.renew()
-        clean, states = batch(pool, latents, rng)
-        t = torch.tensor(rng.integers(0, len(model.model_sampling.sigmas), len(clean)))
+        clean, states, nouns = batch(pool, latents, rng)
+        lowest = np.where(rng.random(len(clean)) < NOISY, NOISY_FROM, 0)
+        t = torch.tensor(rng.integers(lowest, len(model.model_sampling.sigmas)))
         sigma = model.model_sampling.sigmas[t].view(-1, 1, 1, 1)
         noise = torch.randn_like(clean)
         with torch.autocast("cpu", torch.bfloat16):
             v = unet((clean + sigma * noise) / (1 + sigma**2).sqrt(), t.float(), context=states @ run.whitening)
         loss = F.mse_loss(v.float(), (noise - sigma * clean) / (1 + sigma**2).sqrt())
-        run.update(loss, args.finish)
-        sums += (loss.item(), 1)
+        naming = run.namer(nouns)
+        run.update(loss + NAMING * naming, args.finish)
+        sums += (loss.item(), naming.item(), 1)
         if run.step % 50 == 0:
-            line = {"step": run.step, "loss": round(sums[0] / sums[1], 5), "seconds": round(time.time() - started)}
+            loss, naming = (sums[:2] / sums[2]).round(5).tolist()
+            line = {"step": run.step, "loss": loss, "naming": naming, "seconds": round(time.time() - started)}
             print(json.dumps(line), flush=True)
             log.write(json.dumps(line) + "\n"), log.flush()
             sums[:] = 0

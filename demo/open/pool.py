@@ -52,18 +52,19 @@ class Pool:
         captions.sort(key=lambda c: len(c.text))
         self.kinds[kind].extend(zip(captions, encode(self.clip, [c.text for c in captions])))
 
-    def draw(self, two: bool, count: int) -> tuple[list[Caption], torch.Tensor]:
-        """Captions, and their states padded with zeros (count, tokens, 384); some of them without their text.
+    def draw(self, two: bool, count: int) -> tuple[list[Caption], np.ndarray, torch.Tensor]:
+        """Captions, whether each keeps its text or has the empty prompt's, and the states padded with zeros (count, tokens, 384).
 
         Mostly they are padded to the longest of their kind; at times to many more tokens, as beside a longer prompt.
         """
         kind = self.kinds[two, bool(self.rng.random() < LONG)]
         picked = [kind[i] for i in self.rng.integers(0, len(kind), count)]
-        states = [self.empty if self.rng.random() < NO_CAPTION else s for _, s in picked]
+        told = self.rng.random(count) >= NO_CAPTION
+        states = [s if t else self.empty for (_, s), t in zip(picked, told)]
         padded = torch.nn.utils.rnn.pad_sequence(states, batch_first=True).float()
         if self.rng.random() < PADDED:
             padded = torch.nn.functional.pad(padded, (0, 0, 0, int(self.rng.integers(10, 70))))
-        return [c for c, _ in picked], padded
+        return [c for c, _ in picked], told, padded
 
     def whitening(self) -> torch.Tensor:
         """The symmetric matrix (384, 384) that gives the pool's states a second moment of about one in every direction.

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
 
 from ..muon import Muon
 
@@ -14,15 +15,45 @@ WARMUP = 50
 EMA = 0.998
 
 
+class Namer(torch.nn.Module):
+    """Heads that name a picture's nouns, place by place, from what two of the UNet's layers hold; thrown away afterwards.
+
+    The denoising loss alone is slow to carry a noun from the text into the picture: only very noisy pictures need the text.
+    """
+
+    LAYERS = ("input_blocks.2", "middle_block")
+
+    def __init__(self, unet, nouns: int):
+        super().__init__()
+        self.features: dict[str, torch.Tensor] = {}
+        self.heads = torch.nn.ModuleList()
+        for layer in self.LAYERS:
+            module = unet.get_submodule(layer)[-1]  # ComfyUI runs a block's parts one by one, not the block
+            width = [m for m in module.modules() if isinstance(m, torch.nn.Conv2d)][-1].out_channels
+            self.heads.append(torch.nn.Linear(width, nouns))
+            module.register_forward_hook(lambda _, args, out, layer=layer: self.features.__setitem__(layer, out))
+
+    def forward(self, nouns: torch.Tensor) -> torch.Tensor:
+        """Mean cross-entropy over both layers, after a forward of the UNet; nouns (N, cells) are indices, -1 for no answer."""
+        target = nouns.repeat_interleave(4, 1)[:, None].expand(-1, 4, -1)  # (N, 4, 4 per cell)
+        losses = []
+        for layer, head in zip(self.LAYERS, self.heads):
+            places = F.adaptive_avg_pool2d(self.features.pop(layer), target.shape[1:]).movedim(1, -1).float()
+            losses.append(F.cross_entropy(head(places).flatten(0, 2), target.flatten(), ignore_index=-1))
+        return torch.stack(losses).mean()
+
+
 class Run:
     """The UNet, its optimisers and its average: everything that is saved and resumed."""
 
-    def __init__(self, unet):
+    def __init__(self, unet, nouns: int):
         self.unet, self.step, self.first, self.end = unet, 0, 0, 0
         self.whitening = torch.eye(unet_context(unet))
-        self.names, self.parameters = zip(*unet.named_parameters())
-        matrices = [q for n, q in unet.named_parameters() if is_matrix(n, q)]
-        others = [q for n, q in unet.named_parameters() if not is_matrix(n, q)]
+        self.namer = Namer(unet, nouns)
+        named = [*unet.named_parameters(), *((f"namer.{n}", q) for n, q in self.namer.named_parameters())]
+        self.names, self.parameters = zip(*named)
+        matrices = [q for n, q in named if is_matrix(n, q)]
+        others = [q for n, q in named if not is_matrix(n, q)]
         self.optimizers = (
             Muon(matrices, lr=MUON_RATE, weight_decay=WEIGHT_DECAY),
             torch.optim.AdamW(others, lr=ADAM_RATE, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY, fused=True),
@@ -63,22 +94,26 @@ class Run:
         """Go on from a base's file, where the state is lost: its averaged weights, the whitening taken out of them again."""
         with safe_open(path, "pt") as file:
             self.step = self.first = int(file.metadata()["steps"])
-            for name, weight, average in zip(self.names, self.parameters, self.ema):
+            for name, weight, average in self.of_unet():
                 value = file.get_tensor(f"unet.{name}").float()
                 value = torch.linalg.solve(self.whitening, value, left=False) if reads_text(name) else value
                 weight.data.copy_(value), average.copy_(value)
 
+    def of_unet(self):
+        """(name, weight, average) of every parameter of the UNet's."""
+        return [row for row in zip(self.names, self.parameters, self.ema) if not row[0].startswith("namer.")]
+
     def export(self, path: Path, autoencoder) -> None:
         """The averaged weights in fp16, the whitening taken into the key and value weights that read the text."""
         tensors = {f"vae.{k}": v for k, v in autoencoder.state_dict().items()}
-        for name, average in zip(self.names, self.ema):
+        for name, _, average in self.of_unet():
             tensors[f"unet.{name}"] = average @ self.whitening if reads_text(name) else average
         write(path, {k: v.half() for k, v in tensors.items()}, {"format": "unhype-demo-base", "steps": str(self.step), "seed": str(SEED)})
 
 
 def is_matrix(name: str, weight) -> bool:
-    """Whether a weight is Muon's: the first and last layer, norms and biases are AdamW's."""
-    return weight.ndim >= 2 and not name.startswith(("input_blocks.0.", "out."))
+    """Whether a weight is Muon's: the first and last layer, the namer, norms and biases are AdamW's."""
+    return weight.ndim >= 2 and not name.startswith(("input_blocks.0.", "out.", "namer."))
 
 
 def reads_text(name: str) -> bool:

@@ -26,7 +26,7 @@ def make_run(comfy):
         torch.manual_seed(0)
         unet = base.new_unet(base.UNET | SMALL).diffusion_model.requires_grad_(True)
         initialise(unet)
-        return Run(unet)
+        return Run(unet, 7)
 
     return make
 
@@ -36,7 +36,11 @@ def steps(run, count):
     for _ in range(count):
         rng = torch.Generator().manual_seed(run.step)
         x, context = torch.randn(4, 32, 8, 8, generator=rng), torch.randn(4, 5, 48, generator=rng)
-        run.update((run.unet(x, torch.full((4,), 500.0), context=context @ run.whitening) - x).square().mean(), 0)
+        run.update(
+            (run.unet(x, torch.full((4,), 500.0), context=context @ run.whitening) - x).square().mean()
+            + run.namer(torch.arange(4)[:, None]),
+            0,
+        )
 
 
 def test_captions_hold_the_words_that_they_may():
@@ -76,6 +80,21 @@ def test_muon_moves_every_direction_alike():
     weight.grad = torch.randn_like(weight)
     optimizer.step()
     assert weight.square().mean().sqrt().item() == pytest.approx(0.2 * 0.01, rel=0.3)
+
+
+def test_the_namer_learns_where_a_noun_is(make_run):
+    """Two nouns side by side are named each in its half, and what is not to be named teaches nothing."""
+    run = make_run()
+    x, context, t = torch.randn(2, 32, 8, 16), torch.randn(2, 5, 48), torch.full((2,), 500.0)
+    run.unet(x, t, context=context)
+    first = run.namer(torch.tensor([[1, 2], [-1, -1]]))
+    for _ in range(60):
+        drawn = run.unet(x, t, context=context)
+        run.update(run.namer(torch.tensor([[1, 2], [-1, -1]])) + 0 * drawn.sum(), 0)
+    run.unet(x, t, context=context)
+    places = run.namer.heads[1](run.namer.features["middle_block"].mean(2).movedim(1, -1)).argmax(-1)  # by columns
+    assert places[0, :3].eq(1).all() and places[0, -3:].eq(2).all()
+    assert run.namer(torch.tensor([[1, 2], [-1, -1]])) < 0.3 * first
 
 
 def test_a_run_goes_on_where_it_was_stopped(make_run, tmp_path):
@@ -136,7 +155,8 @@ def test_the_rate_falls_to_nothing_when_asked(make_run):
     run.step = 100
     run.end = run.step + 4
     for _ in range(4):
-        run.update((run.unet(torch.ones(1, 32, 8, 8), torch.ones(1), context=torch.ones(1, 5, 48)) - 1).square().mean(), 4)
+        drawn = run.unet(torch.ones(1, 32, 8, 8), torch.ones(1), context=torch.ones(1, 5, 48))
+        run.update((drawn - 1).square().mean() + run.namer(torch.tensor([[3]])), 4)
         rates.append(run.optimizers[0].param_groups[0]["lr"] / run.rates[0])
     assert rates == pytest.approx([1.0, 0.75, 0.5, 0.25])
 

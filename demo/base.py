@@ -40,9 +40,9 @@ class EmojiLatents(comfy.latent_formats.LatentFormat):
     latent_channels = LATENT_CHANNELS
 
 
-def new_unet() -> comfy.model_base.BaseModel:
-    """An SD 1.x model of the demo's size, v-prediction, weights at random, fp32."""
-    config = comfy.supported_models.SD15(UNET)
+def new_unet(sizes: dict = UNET) -> comfy.model_base.BaseModel:
+    """An SD 1.x model of these sizes, v-prediction, weights at random, fp32."""
+    config = comfy.supported_models.SD15(dict(sizes))
     config.unet_config["num_heads"] = 4
     config.latent_format = EmojiLatents()
     config.set_inference_dtype(torch.float32, None)

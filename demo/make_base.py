@@ -116,7 +116,11 @@ def make_autoencoder(path, sheet, rng):
     if path.exists():
         autoencoder.load_state_dict(load_file(path))
     else:
-        train_decoder(autoencoder, sheet, DECODER_STEPS, SEED)
+        names, backgrounds = list(captions.NOUNS), list(captions.BACKGROUNDS)
+        draw = lambda rng, count: pictures.picture(
+            sheet, rng, rng.choice(captions.STYLES), rng.choice(backgrounds), *rng.choice(names, count, replace=False)
+        )
+        train_decoder(autoencoder, draw, DECODER_STEPS, SEED)
         save_file({k: v.contiguous() for k, v in autoencoder.state_dict().items()}, path)
     return autoencoder.requires_grad_(False)
 

@@ -4,7 +4,6 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from . import captions, pictures
 from .autoencoder import Autoencoder
 
 BATCH, LEARNING_RATE, NOISE = 48, 2e-3, 0.3
@@ -15,23 +14,19 @@ def edges(images):
     return torch.cat([images.diff(dim=2).flatten(), images.diff(dim=3).flatten()])
 
 
-def train_decoder(autoencoder: Autoencoder, sheet: dict, steps: int, seed: int, progress=print) -> None:
-    """Fit `decode` to pictures of one and two nouns; mean and basis stay as they are.
+def train_decoder(autoencoder: Autoencoder, draw, steps: int, seed: int, progress=print) -> None:
+    """Fit `decode` to pictures of one and two nouns, as `draw(rng, count)` gives them; mean and basis stay as they are.
 
     The loss is the mean absolute error of pixels and of edges; latents get noise of up to 0.3, drawn per picture.
     """
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(autoencoder.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
-    names, backgrounds = list(captions.NOUNS), list(captions.BACKGROUNDS)
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * min(1, (step + 1) / 100, (steps - step) / (0.6 * steps))
         two = step % 3 == 0
-        drawn = [
-            pictures.picture(sheet, rng, rng.choice(captions.STYLES), rng.choice(backgrounds), *rng.choice(names, 1 + two, replace=False))
-            for _ in range(BATCH // (1 + two))
-        ]
+        drawn = [draw(rng, 1 + two) for _ in range(BATCH // (1 + two))]
         images = torch.tensor(np.stack(drawn)).permute(0, 3, 1, 2) * 2 - 1
         with torch.no_grad():
             latents = autoencoder.encode(images)

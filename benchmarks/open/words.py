@@ -76,10 +76,9 @@ def emoji_sd() -> Base:
 
 def emoji_open() -> Base:
     """300 nouns and more through a frozen pretrained text encoder."""
+    from demo.captions import BACKGROUNDS, NOTHING, caption
     from demo.open import captions, nouns
     from demo.open.judge import load_judge
-
-    from demo.captions import BACKGROUNDS, NOTHING, caption
 
     table = nouns.NOUNS
     wording = Wording(

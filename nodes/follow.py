@@ -45,12 +45,15 @@ class Follower:
         show(self.node, text)
 
     def advanced(self, progress: Any) -> None:
-        total, now = progress.total or progress.done, time.monotonic()
-        self.update(progress.done, total)
-        if now - self.told >= OFTEN:
-            self.told = now
-            left = (now - progress.started) / max(1, progress.done - progress.first) * (total - progress.done)
-            show(self.node, f"{progress.what}: {progress.done} of {total} {progress.unit}s, {duration(left)} left")
+        done, total, now = progress.done, progress.total, time.monotonic()
+        self.update(done if total else 0, total or 1)
+        if now - self.told < OFTEN:
+            return
+        self.told, text = now, f"{progress.what}: {done} {progress.unit}s"  # where nobody knows how many there will be
+        if total:
+            left = (now - progress.started) / max(1, done - progress.first) * (total - done)
+            text = f"{progress.what}: {done} of {total} {progress.unit}s, {duration(left)} left"
+        show(self.node, text)
 
     def pictured(self, path: Any) -> None:
         with Image.open(path) as picture:

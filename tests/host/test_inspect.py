@@ -109,6 +109,7 @@ def test_an_empty_prompt_and_several_prompts(pack, s, demo, prompts, monkeypatch
     assert lines[0].startswith("cat: fires on 2 of 3 (") and ", prompt " in lines[0]
 
 
+@pytest.mark.since("0.3.72")
 def test_the_names_of_t5s_tokens(pack, s, monkeypatch):
     with torch.inference_mode():
         _, clip, _ = pack.UnHypeDemoModel.execute("emoji-flux").result

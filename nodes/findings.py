@@ -44,7 +44,7 @@ def look(erasers: tuple[Eraser, ...], conditioning: list[list[Any]]) -> Findings
     for eraser in erasers:
         for _, extra in conditioning:
             refuse_boxes(extra, WHERE)
-        condition = stack_conditions([read_entry(t, d.get("pooled_output"), WHERE, eraser) for t, d in conditioning])
+        condition = stack_conditions([read_entry(t, d, WHERE, eraser) for t, d in conditioning])
         warn_of_another_encoder(condition, WHERE, eraser, set())
         network = eraser.network
         scores, threshold = network.scores(condition), network.switch.threshold

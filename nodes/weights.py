@@ -77,7 +77,7 @@ def the_condition(conditioning: list[list[Any]] | None, eraser: Eraser, asked: s
     conditions = []
     for tokens, extra in conditioning:
         refuse_boxes(extra, WHERE)
-        conditions.append(read_entry(tokens, extra.get("pooled_output"), WHERE, eraser))
+        conditions.append(read_entry(tokens, extra, WHERE, eraser))
     condition = stack_conditions(conditions)
     warn_of_another_encoder(condition, WHERE, eraser, set())
     if not all(torch.equal(part, part[:1].expand_as(part)) for part in condition):

@@ -1,7 +1,7 @@
 """Muon: gradient descent by orthogonalised momentum, for weights that are matrices (K. Jordan et al. 2024).
 
 The momentum of a matrix is replaced by the nearest semi-orthogonal one, so that rare directions move as far as frequent
-ones: here about twice as far in the same CPU time as AdamW.
+ones. A step takes longer than AdamW's: here 0.17 s for 11 million weights on one CPU core.
 """
 
 import torch

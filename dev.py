@@ -7,8 +7,9 @@
                            (--comfyui FOLDER: the host tests on that ComfyUI, with its own Python or --python PYTHON;
                            what else is given goes to pytest; --no-browser leaves out what needs a Chromium)
     python dev.py bench    erasers and what people would use instead, side by side, for hours; out/bench/report.md
-                           (--quick: three minutes; --speed: what the node costs alone; --fullsize: models of full size;
-                           --language --captions FILE --prompts FILE: the switch on a real text encoder and real text)
+                           (--quick: some minutes; --speed: what the node costs alone; --fullsize: models of full size;
+                           --language --captions FILE --prompts FILE: the switch on a real text encoder and real text;
+                           --open: up to a hundred concepts at once on the open base, for a night or two)
     python dev.py pack     the registry's archive, out/unhype-VERSION.zip (--ready: refused where something is missing)
     python dev.py host     a ComfyUI server with this pack installed, to open in a browser (--port N, and ComfyUI's own options)
 

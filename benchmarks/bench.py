@@ -1,7 +1,7 @@
 """The comparison of erasers on the demo base: methods side by side, hard prompts, attacks, the switch, and what it all costs.
 
     python dev.py bench                     hours; made of parts that are kept in out/bench, so that it goes on where it stopped
-    python dev.py bench --quick             three minutes: a little of everything, into out/bench-quick
+    python dev.py bench --quick             some minutes: a little of everything, into out/bench-quick
     python dev.py bench --only table curve  some of it, after the tuning: table, curve, controls, switch, hard, attacks
     python dev.py bench --resume            from the parts behind the committed report (benchmarks/results/parts) on
     python dev.py bench --cifar10           the paper's object classes instead, into out/cifar10

@@ -5,7 +5,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-START, RUN, SHOWN = 90_000, 180.0, 20_000  # milliseconds until the page is there; seconds of a run; milliseconds until something is seen
+START, RUN, SHOWN = 90_000, 600.0, 30_000  # milliseconds until the page is there; seconds of a run; milliseconds until something is seen
 # What a first visit would show over the page.
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWarning": False}
 
@@ -46,7 +46,9 @@ class Page:
         """Press Run with seeds that were not drawn before, and wait for the end, whatever it is; seconds."""
         seed = time.time_ns() % 2**32
         self.page.evaluate(
-            "seed => app.graph.nodes.flatMap(n => n.widgets ?? []).filter(w => w.name === 'seed').forEach(w => w.value = seed)", seed
+            """seed => app.graph.nodes.filter(n => n.type === 'KSampler').forEach(
+                n => n.widgets.find(w => w.name === 'seed').value = seed)""",
+            seed,
         )
         before, started = set(self.server.get("/history")), time.time()
         self.page.get_by_role("button", name="Run").first.click()

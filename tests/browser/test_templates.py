@@ -25,6 +25,6 @@ def test_a_template_opens_and_runs(page, report, name):
     assert row["opened"] and not page.faults
     if runs:
         row["seconds"] = round(page.run(), 1)
-        row["ran"] = page.pictures() == types(saved).count("SaveImage") + types(saved).count("PreviewImage")
+        row["ran"] = page.pictures() >= max(1, types(saved).count("SaveImage") + types(saved).count("PreviewImage"))
         assert row["ran"] and len(page.told()) == types(saved).count("UnHypeEraser")
     page.shot(name)

@@ -61,7 +61,7 @@ def made(tmp_path, monkeypatch, *erase: str, family="flux", objective="direct", 
     monkeypatch.setattr(wordings, "joined", lambda condition, others, rng: condition)
     monkeypatch.setattr(wordings, "SHARE_WEIGHTED", 0.0)
     monkeypatch.setattr(wordings, "SHARE_AMONG", 0.0)
-    monkeypatch.setattr(data, "meaningless", lambda backbone, targets, count, seed: ["stone", "cloud", "moss"])
+    monkeypatch.setattr(data, "told_apart", lambda backbone, erased, retain, count, seed: (["stone", "cloud", "moss"], erased))
     monkeypatch.setattr(reading, "written", lambda: WRITTEN)
     encoder = Numbered(family)
     config = Config(base="demo", clip_skips=[1, 2], erase=list(erase), out=str(tmp_path / "x.safetensors"), retain=["dog", "pig", "bear"])

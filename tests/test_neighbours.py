@@ -8,7 +8,8 @@ import torch
 from host.encode import Text
 from trainer.config import Config, ConfigError, check
 from trainer.prompts import neighbours, unfamiliar
-from trainer.prompts.neighbours import FAR, SAME, embed, meaningless, resolve
+from trainer.prompts.concepts import parse_erase
+from trainer.prompts.neighbours import FAR, SAME, embed, resolve, told_apart
 from trainer.prompts.words import MAPPINGS, VOCABULARY
 
 # Degrees in a plane; nearer than 36.9 is the same word.
@@ -145,6 +146,9 @@ class Ring:
     def vocabulary(self):
         return ["10", "70", "130", "190", "250", "310"]
 
+    def near_words(self, names, count):
+        return {name: ["10", "70", "350"] for name in names}
+
     def encode(self, prompts):
         angles = [math.radians(float(p)) for p in prompts]
         return Text(torch.zeros(len(prompts), 1, 1), torch.tensor([[math.cos(a), math.sin(a), 9] for a in angles]))
@@ -155,12 +159,24 @@ class Ring:
 )
 def test_words_that_may_mean_a_target_are_not_called_meaningless(targets, expected):
     assert FAR == 0.5  # 60 degrees
-    assert set(meaningless(Ring(), targets, 800, 0)) == expected
+    assert set(told_apart(Ring(), concepts(*targets), [], 800, 0)[0]) == expected
+
+
+def concepts(*words):
+    return [parse_erase(f"{word} -> rock") for word in words]
 
 
 def test_meaningless_words_are_drawn_by_the_seed():
-    drawn = {tuple(meaningless(Ring(), ["1000"], 6, seed)) for seed in (0, 0, 1)}
+    drawn = {tuple(told_apart(Ring(), concepts("1000"), [], 6, seed)[0]) for seed in (0, 0, 1)}
     assert len(drawn) == 2
+
+
+def test_the_encoders_own_words_that_may_mean_a_concept_are_its_but_not_what_is_retained(monkeypatch):
+    meant = lambda retain: [e.words for e in told_apart(Ring(), concepts("0", "100"), retain, 6, 0)[1]]
+    assert meant([]) == [("0", "10", "350"), ("100", "70")]
+    assert meant(["350"]) == [("0", "10"), ("100", "70")]
+    monkeypatch.setattr(neighbours, "SUPERORDINATES", ("10",))
+    assert meant([]) == [("0", "350"), ("100", "70")]
 
 
 def test_on_the_demo_base(comfy):
@@ -184,4 +200,5 @@ def test_on_the_demo_base(comfy):
     vocabulary = backbone.vocabulary()
     assert {"cat", "kitty", "house"} <= set(vocabulary) and all(w.isascii() and w.isalpha() for w in vocabulary)
     with torch.inference_mode():
-        assert 30 < len(meaningless(backbone, ["cat"], 60, 0)) <= 60
+        assert 30 < len((apart := told_apart(backbone, concepts("cat"), [], 60, 0))[0]) <= 60
+        assert {"kitty", "feline"} <= set(apart[1][0].words) and "dog" not in apart[1][0].words

@@ -1,6 +1,7 @@
 """Targets put into written text: originals kept, every place used, whole kinds held out."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -102,6 +103,14 @@ def test_what_a_text_mentions_by_itself_is_left_open_for_that_concept_alone():
     assert rows["a cat on a shelf"] == [1, 0, 0]
     assert rows["No cats today, only a Van Gogh"] == [UNKNOWN, 1, 0]
     assert not any(s.named == 0 and "dog" in s.text or s.text.startswith("No cats") and s.named == 0 for s in made)
+
+
+def test_a_text_with_a_word_that_may_mean_a_concept_is_not_called_safe_for_it():
+    """ "kitten" is no word of the entry, and near it by the text encoder."""
+    made = sentences(ERASED, (parsed("a kitten asleep on a {hat}", "a"), parsed("a {hat} on a shelf", "b")), ["dog"], 0)
+    rows = dict(zip((s.text for s in made), labels_of(made, [replace(ERASED[0], words=("cat", "kitty", "kitten")), *ERASED[1:]]).tolist()))
+    assert rows["a kitten asleep on a hat"] == [UNKNOWN, 0, 0] and rows["a kitten asleep on a Van Gogh"] == [UNKNOWN, 1, 0]
+    assert rows["a hat on a shelf"] == [0, 0, 0]
 
 
 @pytest.mark.parametrize(

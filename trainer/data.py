@@ -11,7 +11,7 @@ from unhype.condition import Condition, stack_conditions
 from . import samples
 from .config import Config
 from .prompts import concepts, wordings
-from .prompts.neighbours import meaningless
+from .prompts.neighbours import told_apart
 from .reading import read_text
 from .run.beside import cache_path
 from .run.progress import watched
@@ -40,7 +40,7 @@ class Texts:
         bare = [concepts.bare_prompts(list(e.words), words, BARE, seed + k) for k, e in enumerate(erased)]
         safe_names = random.Random(seed).sample(words, min(len(words), max(BARE, 2 * len(erased))))
         with watched(backbone, "encoding the text encoder's own words", None, progress):
-            known = meaningless(backbone, [w for e in erased for w in e.words], VOCABULARY, seed)
+            known, meant = told_apart(backbone, erased, config.retain, VOCABULARY, seed)
         self.words = known
         among = lambda prompts, s: [
             text
@@ -64,7 +64,7 @@ class Texts:
             every = [backbone.encode(prompts, skip).condition() for skip in config.clip_skips]
         count = len(self.target_texts)
         self.conditions = every  # targets, then safe prompts; the others are parts of them
-        self.text_read = read_text(config, backbone, every[0], progress)
+        self.text_read = read_text(config, backbone, every[0], meant, progress)
         self.target_conditions, self.safe_conditions = [c.rows(slice(count)) for c in every], [c.rows(slice(count, None)) for c in every]
 
     def seen(self) -> set[str]:

@@ -8,6 +8,7 @@ from host.backbone import Backbone
 from unhype.condition import Condition
 
 from .config import Config
+from .prompts.concepts import Erase
 from .prompts.sentences import HELD_OUT, Sentence, mentions, sentences
 from .prompts.written import written
 from .run.beside import text_path
@@ -39,21 +40,22 @@ class Reading:
         return Reading(self.texts, States.together([self.states, states]), together(self.labels, labels), together(self.held_out, held_out))
 
 
-def labels_of(made: list[Sentence], erased) -> torch.Tensor:
-    """(N, K): what was put in is meant; what a text mentions by itself, or denies, it may mean or not."""
-    labels = torch.zeros(len(made), len(erased), dtype=torch.int8)
-    for row, (sentence, mentioned) in enumerate(zip(made, mentions([s.text for s in made], erased))):
+def labels_of(made: list[Sentence], meant: list[Erase]) -> torch.Tensor:
+    """(N, K): what was put in is meant; what a text mentions by itself, or denies, by any word that may mean the concept, it may
+    mean or not."""
+    labels = torch.zeros(len(made), len(meant), dtype=torch.int8)
+    for row, (sentence, mentioned) in enumerate(zip(made, mentions([s.text for s in made], meant))):
         labels[row, sorted(mentioned)] = UNKNOWN
         if sentence.named is not None:
             labels[row, sentence.named] = 1
     return labels
 
 
-def read_text(config: Config, backbone: Backbone, own: Condition, progress) -> Reading:
+def read_text(config: Config, backbone: Backbone, own: Condition, meant: list[Erase], progress) -> Reading:
     """Written text without and with the targets: all of it, or evenly as much as there is time and room for.
 
     Args:
-        own: the training's other prompts, of one clip skip.
+        own: the training's other prompts, of one clip skip. meant: the concepts with every word that may mean them.
     """
     erased = config.erased()
     made = sentences(erased, written(), config.retain, config.seed)
@@ -67,4 +69,4 @@ def read_text(config: Config, backbone: Backbone, own: Condition, progress) -> R
         of_kept = cached(backbone, texts[: len(kept)], config.clip_skips, text_path(config.out), progress)
         states = States.together([of_kept, read(backbone, texts[len(kept) :], config.clip_skips)])
     made = [*kept, *put]
-    return Reading(texts, states, labels_of(made, erased), torch.tensor([s.held_out for s in made], dtype=torch.bool))
+    return Reading(texts, states, labels_of(made, meant), torch.tensor([s.held_out for s in made], dtype=torch.bool))

@@ -10,9 +10,9 @@ from host.backbone import Backbone
 
 from ..config import Config, ConfigError
 from . import unfamiliar
-from .concepts import SUGGEST
+from .concepts import SUGGEST, Erase
 from .templates import fill, split_templates
-from .words import MAPPINGS, VOCABULARY
+from .words import MAPPINGS, SUPERORDINATES, VOCABULARY
 
 SAME = 0.8  # nearer than this, a word is taken for another word of the concept: it is neither retained nor mapped to
 FAR = 0.5  # nearer than this, a word may mean the concept
@@ -41,17 +41,24 @@ def embed(backbone: Backbone, templates: list[str], names: list[str], others: li
     return Read({name: row for row, name in enumerate(every)}, raw, unit)
 
 
-def meaningless(backbone: Backbone, targets: list[str], count: int, seed: int) -> list[str]:
-    """`count` words of the text encoder's vocabulary, drawn by the seed, that mean none of the targets.
+def told_apart(backbone: Backbone, erased: list[Erase], retain: list[str], count: int, seed: int) -> tuple[list[str], list[Erase]]:
+    """`count` words of the text encoder's vocabulary, drawn by the seed, that mean none of the targets; and the concepts with
+    the encoder's own words that may mean them, but for what is retained and for wider words ("animal").
 
     A word that may mean one, "automobile" for car, must not stand in a prompt that is called safe.
     """
-    known = backbone.vocabulary()
+    targets, known = [w for e in erased for w in e.words], backbone.vocabulary()
     words = random.Random(seed).sample(known, min(count, len(known)))
-    pooled = backbone.encode([*targets, *words]).meaning()
-    vectors = torch.nn.functional.normalize(pooled - pooled[len(targets) :].mean(0), dim=1)
-    nearest = (vectors[len(targets) :] @ vectors[: len(targets)].T).amax(1)
-    return [w for w, near in zip(words, nearest.tolist()) if near < FAR]
+    near = backbone.near_words(targets, unfamiliar.NEAREST)
+    kept = {*retain, *SUPERORDINATES, *targets}
+    names = sorted({name for own in near.values() for name in own} - kept)
+    pooled = backbone.encode([*targets, *words, *names]).meaning()
+    vectors = torch.nn.functional.normalize(pooled - pooled[len(targets) : len(targets) + len(words)].mean(0), dim=1)
+    meant = vectors[len(targets) :] @ vectors[: len(targets)].T
+    apart = [w for w, cosine in zip(words, meant.amax(1).tolist()) if cosine < FAR]
+    cosine = {(n, t): c for n, row in zip(names, meant[len(words) :].tolist()) for t, c in zip(targets, row)}
+    own = [[n for w in e.words for n in near[w] if cosine.get((n, w), 0) >= FAR] for e in erased]
+    return apart, [dataclasses.replace(e, words=tuple(dict.fromkeys([*e.words, *more]))) for e, more in zip(erased, own)]
 
 
 def resolve(config: Config, backbone: Backbone, progress=print) -> Config:

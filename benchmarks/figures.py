@@ -1,6 +1,7 @@
 """Reports of the measuring commands as Markdown: what stands in the figure blocks of the pages (pages.py)."""
 
 from .comparison.report import percent, table
+from .language.report import summary
 
 ARMS = {  # title -> where the report has it
     "no adapter": ("controls", "none"),
@@ -97,6 +98,15 @@ def judge(report: dict) -> str:
         f"Of {found['openmoji_n']:.0f} OpenMoji drawings of the same nouns, by artists that neither network has seen, the judge names "
         f"{share(found['openmoji_top1'])}.",
         f"Of {found['real_pairs_n']:.0f} real pairs it names both nouns of {share(found['real_pairs_top2'])}.",
+    )
+
+
+def language(report: dict) -> str:
+    """The table of a language report, and how many texts are behind it."""
+    count = report["texts"]
+    made = count["made_long"] + count["made_tags"]
+    return "\n".join(
+        [summary(report), f"{count['captions']} captions, {count['prompts']} prompts, {made} long prompts and lists of tags made of them."]
     )
 
 

@@ -29,12 +29,14 @@ REPORTS = {  # command, as its report names it -> the committed report
     "python dev.py demo --flux": "demo/flux_report.json",
     "python dev.py bench": RESULTS + "report.json",
     "python dev.py bench --cifar10": RESULTS + "cifar10.json",
+    "python dev.py bench --language": RESULTS + "language.json",
     "python dev.py bench --fullsize": RESULTS + "fullsize.json",
     "python dev.py bench --speed": RESULTS + "speed.json",
     "python benchmarks/negative.py": RESULTS + "negative.json",
     "python benchmarks/controlnet.py": RESULTS + "controlnet.json",
     "python benchmarks/sizes.py": RESULTS + "sizes.json",
 }
+QUOTED = "examples"  # texts that other people wrote, which are not ours to publish
 
 
 class Block(NamedTuple):
@@ -52,6 +54,7 @@ BLOCKS = {
     "methods": Block("python dev.py bench", figures_bench.methods),
     "findings": Block("python dev.py bench", figures_bench.findings),
     "cifar10": Block("python dev.py bench --cifar10", figures_bench.cifar10),
+    "language": Block("python dev.py bench --language", figures.language),
     "counted": Block("python dev.py bench --fullsize", figures.fullsize_counted),
     "measured": Block("python dev.py bench --fullsize", figures.fullsize_measured),
     "speed": Block("python dev.py bench --speed", figures.speed),
@@ -112,11 +115,18 @@ def wrote(report: Path) -> None:
 
 
 def take(report: Path, root: Path = ROOT) -> None:
-    """Put a report in the place of the committed one of its command. Raises ValueError where its command has none."""
-    command = json.loads(report.read_text(encoding="utf-8")).get("command")
+    """Put a report in the place of the committed one of its command, without the texts that it quotes. Raises ValueError where its
+    command has none."""
+    found = json.loads(report.read_text(encoding="utf-8"))
+    command = found.get("command")
     if command not in REPORTS:
         raise ValueError(f"{report} is of the command {command!r}, expected one of {', '.join(REPORTS)}")
-    if report.resolve() != root / REPORTS[command]:
+    if report.resolve() == root / REPORTS[command]:
+        return
+    if QUOTED in found:
+        kept = {key: value for key, value in found.items() if key != QUOTED}
+        (root / REPORTS[command]).write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    else:
         shutil.copyfile(report, root / REPORTS[command])
 
 

@@ -97,6 +97,7 @@ def run(captions: Path, prompts: Path, out: Path, wanted: list[str], quick: bool
     scale = lambda c: QUICK if quick else TEN if c.name in ten else REST
     reading = Reading(backbone, concepts, captions, prompts, scale, out / "language", say)
     result: dict = {
+        "command": "python dev.py bench --language" + " --quick" * quick,
         **{key: [] for key in ("concepts", "any", "cost")},
         "texts": {"captions": len(reading.captions.texts), "prompts": len(reading.prompts.texts), "made": len(reading.made.made)}
         | {f"made_{what}": sum(m.what == what for m in reading.made.made) for what in dict.fromkeys(m.what for m in reading.made.made)},

@@ -21,5 +21,6 @@ def test_folders_are_registered_once_and_before_the_nodes(pack, monkeypatch, cal
             found = await getattr(extension, name)()
         return [node.define_schema().node_id for node in found]
 
-    assert asyncio.run(load()) == ["UnHypeLoader", "UnHypeEraser", "UnHypeInspect", "UnHypeMerge", "UnHypeToLora", "UnHypeDemoModel"]
+    names = ("Loader", "Eraser", "Train", "Inspect", "Merge", "ToLora", "DemoModel")
+    assert asyncio.run(load()) == [f"UnHype{name}" for name in names]
     assert done == ["folders", "schema"]

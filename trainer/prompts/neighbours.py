@@ -43,9 +43,10 @@ def embed(backbone: Backbone, templates: list[str], names: list[str], others: li
 
 def told_apart(backbone: Backbone, erased: list[Erase], retain: list[str], count: int, seed: int) -> tuple[list[str], list[Erase]]:
     """`count` words of the text encoder's vocabulary, drawn by the seed, that mean none of the targets; and the concepts with
-    the encoder's own words that may mean them, but for what is retained and for wider words ("animal").
+    the encoder's own words for the same, but for what is retained and for wider words ("animal").
 
-    A word that may mean one, "automobile" for car, must not stand in a prompt that is called safe.
+    A word that may mean one, "automobile" for car, must not stand in a prompt that is called safe. FAR is careful for words that
+    are drawn by lot; what people write holds "shooting" and "shot", which are no guns.
     """
     targets, known = [w for e in erased for w in e.words], backbone.vocabulary()
     words = random.Random(seed).sample(known, min(count, len(known)))
@@ -57,7 +58,7 @@ def told_apart(backbone: Backbone, erased: list[Erase], retain: list[str], count
     meant = vectors[len(targets) :] @ vectors[: len(targets)].T
     apart = [w for w, cosine in zip(words, meant.amax(1).tolist()) if cosine < FAR]
     cosine = {(n, t): c for n, row in zip(names, meant[len(words) :].tolist()) for t, c in zip(targets, row)}
-    own = [[n for w in e.words for n in near[w] if cosine.get((n, w), 0) >= FAR] for e in erased]
+    own = [[n for w in e.words for n in near[w] if cosine.get((n, w), 0) >= unfamiliar.SYNONYM] for e in erased]
     return apart, [dataclasses.replace(e, words=tuple(dict.fromkeys([*e.words, *more]))) for e, more in zip(erased, own)]
 
 

@@ -16,6 +16,20 @@ TRAIN = """--base {base} --out {out} --size 64x64 --pictures 2 --sampling-steps 
  --least-erased 0 --most-misses 1 --most-false-alarms 1
  --retain dog house --templates|a {{}}|a photo of a {{}}|a painting of a {{}}|a {{}} and a {{other}}"""
 PROMPT = "a cat in the park"
+# With a little of the written text: CLIP-L of full size takes minutes of a processor for all of it.
+LAUNCH = """
+import sys
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[1])
+from trainer.prompts import written
+
+written.FOLDER = Path(sys.argv[2])
+from trainer.train import main
+
+sys.exit(main(sys.argv[3:]))
+"""
+WRITTEN = "".join(f"# kind {kind}\na {{house}} of kind {kind} in the rain\nno {kind} today, only a {{dog}}\n" for kind in "abcde")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +72,11 @@ def checkpoint(comfy, tmp_path_factory):
 def eraser_file(checkpoint):
     out = checkpoint.with_name("cat.safetensors")
     options, *templates = TRAIN.format(base=checkpoint, out=out).split("|")
-    command = [sys.executable, ROOT / "trainer/train.py", "--erase", "cat -> forest", "--neighbours", "0", *options.split(), *templates]
+    text = checkpoint.with_name("text")
+    text.mkdir()
+    (text / "few.txt").write_text(WRITTEN)
+    command = [sys.executable, "-c", LAUNCH, str(ROOT), str(text)]
+    command += ["--erase", "cat -> forest", "--neighbours", "0", *options.split(), *templates]
     done = subprocess.run(command, cwd=checkpoint.parent, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-2000:]
     return out

@@ -181,7 +181,8 @@ def test_the_trainer_reads_and_predicts_as_a_graph_does(ltxv):
     assert not torch.allclose(whole, masked, atol=1e-2)
 
 
-@pytest.mark.parametrize("name", ["sd1", "flux-dev"])
+# ComfyUI 0.3.52 itself fails on a Flux conditioning with an attention_mask.
+@pytest.mark.parametrize("name", ["sd1", pytest.param("flux-dev", marks=pytest.mark.since("0.3.75"))])
 def test_a_denoiser_that_attends_to_padding_is_erased_by_it(m, pack, name):
     """Stable Diffusion and Flux do not heed a mask: whatever stands in the conditioning, nothing is hidden from the eraser."""
     model = m.make_model(name)

@@ -154,6 +154,7 @@ def test_loras_are_trained_on_and_said_in_the_file(train, small, before, first):
     assert untouched(small, before)
 
 
+@pytest.mark.since("0.3.75")  # 0.3.52 looks for a Cancel at the progress bar only, not in the middle of a step
 def test_cancel_keeps_what_was_learned_and_run_goes_on(train, small, before, folder, parts, first, monkeypatch):
     import comfy.model_management
     import comfy.utils

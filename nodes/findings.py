@@ -5,11 +5,9 @@ from typing import Any, NamedTuple
 import torch
 
 from ..unhype.checkpoint import Eraser
-from ..unhype.condition import stack_conditions
 from ..unhype.hypernetwork import Factors, at_strength
 from ..unhype.text import shown
-from .patching import read_entry
-from .prompts import refuse_boxes, warn_of_another_encoder
+from .patching import read_conditioning
 
 NAME = 40  # letters of a name
 WHERE = "the connected conditioning"
@@ -42,10 +40,7 @@ def look(erasers: tuple[Eraser, ...], conditioning: list[list[Any]]) -> Findings
     concepts: list[Finding] = []
     strengths: dict[str, float] = {}
     for eraser in erasers:
-        for _, extra in conditioning:
-            refuse_boxes(extra, WHERE)
-        condition = stack_conditions([read_entry(t, d, WHERE, eraser) for t, d in conditioning])
-        warn_of_another_encoder(condition, WHERE, eraser, set())
+        condition = read_conditioning(conditioning, WHERE, eraser)
         network = eraser.network
         scores, threshold = network.scores(condition), network.switch.threshold
         each = network.switch.per_token(network.standardise(condition)).masked_fill(~condition.mask[..., None], -torch.inf)

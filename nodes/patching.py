@@ -61,12 +61,7 @@ def erase(
         tell(node, eraser.source, "strength 0: nothing is erased")
         return model
     check_fits(eraser, model)
-    fixed = None
-    if conditioning is not None:
-        for _, extra in conditioning:
-            refuse_boxes(extra, "the connected conditioning")
-        fixed = stack_conditions([read_entry(t, d, "the connected conditioning", eraser) for t, d in conditioning])
-        warn_of_another_encoder(fixed, "the connected conditioning", eraser, set())
+    fixed = None if conditioning is None else read_conditioning(conditioning, "the connected conditioning", eraser)
     clone = model.clone()
     entries = [*entries_of(model), Entry(eraser, strength, fixed, switched_off(eraser, concepts), node)]
     for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.APPLY_MODEL):
@@ -128,6 +123,18 @@ def entries_of(model: Model) -> list[Entry]:
     """The erasers already on a MODEL."""
     wrappers = model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY)
     return wrappers[0].entries if wrappers else []
+
+
+def read_conditioning(conditioning: list[list[Any]], where: str, eraser: Eraser) -> Condition:
+    """The condition of all entries of a conditioning, one under the other; a warning where another text encoder seems to have made it.
+
+    Raises ValueError where an entry cannot be read.
+    """
+    for _, extra in conditioning:
+        refuse_boxes(extra, where)
+    condition = stack_conditions([read_entry(tokens, extra, where, eraser) for tokens, extra in conditioning])
+    warn_of_another_encoder(condition, where, eraser, set())
+    return condition
 
 
 def read_entry(tokens: torch.Tensor, extra: dict[str, Any], where: str, eraser: Eraser) -> Condition:

@@ -6,12 +6,11 @@ import torch
 from comfy.weight_adapter import LoRAAdapter
 
 from ..unhype.checkpoint import Eraser
-from ..unhype.condition import Condition, stack_conditions
+from ..unhype.condition import Condition
 from ..unhype.hypernetwork import Factors, at_strength
 from ..unhype.layers import Layer
 from .base import Model
-from .patching import check_fits, check_strength, entries_of, read_entry, same_file, switched_off
-from .prompts import refuse_boxes, warn_of_another_encoder
+from .patching import check_fits, check_strength, entries_of, read_conditioning, same_file, switched_off
 from .tell import Seen, account_of, tell
 
 Share = tuple[Eraser, str]  # an eraser and the names of its concepts that are wanted, all without a name
@@ -74,12 +73,7 @@ def the_condition(conditioning: list[list[Any]] | None, eraser: Eraser, asked: s
     """The one condition (one row) of a conditioning. Raises ValueError where there is none, or there are several."""
     if not conditioning:
         raise ValueError(f"conditioning: nothing is connected, but {asked} needs the one prompt to make weights for: connect it")
-    conditions = []
-    for tokens, extra in conditioning:
-        refuse_boxes(extra, WHERE)
-        conditions.append(read_entry(tokens, extra, WHERE, eraser))
-    condition = stack_conditions(conditions)
-    warn_of_another_encoder(condition, WHERE, eraser, set())
+    condition = read_conditioning(conditioning, WHERE, eraser)
     if not all(torch.equal(part, part[:1].expand_as(part)) for part in condition):
         raise ValueError(
             f"{WHERE} holds {len(condition.pooled)} different prompts, but {asked} makes one set of weights for all: connect a single "

@@ -4,22 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..captions import BACKGROUNDS, NOTHING
+from ..captions import BACKGROUNDS, NOTHING, TEMPLATES
 from .nouns import NOUNS
 
 STYLES = ("google", "twitter", "fluent", "flat")
 
 # {subject} is "a cat", "a cat and a pizza", a description, or "nothing" (the background alone).
-TEMPLATES = (
-    "{subject}, {style} style, on a {background} background",
-    "a {style} style emoji of {subject} on a {background} background",
-    "{subject} on {background}, drawn in {style} style",
-    "a drawing of {subject}, {background} background, {style} style",
-    "an emoji of {subject} in {style} style with a {background} background",
-    "a {background} picture of {subject} in {style} style",
-    "{style} emoji: {subject}, {background} background",
-    "{background} background, {style} style, {subject}",
-)
 NATURAL = (
     "there is {subject} in front of a plain {background} wall, drawn the way {style} does it",
     "I would like to see {subject} on a {background} sheet of paper, {style} style please",

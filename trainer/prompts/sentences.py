@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from .concepts import Erase
 from .templates import fill
 from .words import FUNCTION_WORDS, SUPERORDINATES
-from .written import Written, forms_of, parts_of, put
+from .written import Written, mentioned, put
 
 HELD_OUT = 5  # every fifth kind of text goes to the switch's calibration
 TARGETS, FEWEST, MOST = 4000, 90, 400  # texts with a target in them, of all concepts together; of one, at the least and at the most
@@ -114,14 +114,5 @@ def listed(tags: list[str], rng: random.Random | None = None) -> str:
 
 
 def mentions(texts: list[str], erased: list[Erase]) -> list[set[int]]:
-    """The concepts that each text mentions by a word of theirs, in the singular or the plural, as written.free_of has it."""
-    names: dict[tuple[str, ...], set[int]] = {}
-    for k, concept in enumerate(erased):
-        for form in (form for word in concept.words for form in forms_of(word)):
-            names.setdefault(form, set()).add(k)
-    lengths, found = {len(name) for name in names}, []
-    for text in texts:
-        words = parts_of(text)
-        spans = (tuple(words[i : i + n]) for n in lengths for i in range(len(words) - n + 1))
-        found.append(set().union(*(names[s] for s in spans if s in names)))
-    return found
+    """The concepts that each text mentions by a word of theirs."""
+    return mentioned(texts, [concept.words for concept in erased])

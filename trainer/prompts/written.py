@@ -6,7 +6,7 @@ article: "A woman walks her {dog} along the {beach} before sunrise." Nothing tha
 
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -80,14 +80,22 @@ def free_of(texts: Iterable[Text], words: Iterable[str]) -> list[Text]:
     A name of several words may be written with blanks, hyphens or underscores. "cat" in "catfish" is no mention of it,
     "dog" in "hot dog" is one.
     """
-    names = {form for word in words for form in forms_of(word)}
-    lengths = {len(name) for name in names}
+    every = list(texts)
+    return [t for t, named in zip(every, mentioned([t if isinstance(t, str) else t.text for t in every], [words])) if not named]
 
-    def mentions(text: str) -> bool:
+
+def mentioned(texts: list[str], words: Sequence[Iterable[str]]) -> list[set[int]]:
+    """Of each text the numbers of those groups of words of which it mentions one, as free_of has it."""
+    names: dict[tuple[str, ...], set[int]] = {}
+    for number, group in enumerate(words):
+        for form in (form for word in group for form in forms_of(word)):
+            names.setdefault(form, set()).add(number)
+    lengths, found = {len(name) for name in names}, []
+    for text in texts:
         parts = parts_of(text)
-        return any(tuple(parts[i : i + n]) in names for n in lengths for i in range(len(parts) - n + 1))
-
-    return [t for t in texts if not mentions(t if isinstance(t, str) else t.text)]
+        spans = (tuple(parts[i : i + n]) for n in lengths for i in range(len(parts) - n + 1))
+        found.append(set().union(*(names[s] for s in spans if s in names)))
+    return found
 
 
 def parts_of(text: str) -> list[str]:

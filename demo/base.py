@@ -97,13 +97,14 @@ def load_text(transformer, tensors: dict[str, torch.Tensor]) -> None:
     transformer.load_state_dict(own | {"text_projection.weight": torch.eye(TEXT_WIDTH)})
 
 
-def patcher(model: comfy.model_base.BaseModel, settings: str) -> comfy.model_patcher.ModelPatcher:
-    """A MODEL as ComfyUI's loaders make it, and of trainer/configs the settings that the Train node takes for it."""
+def patcher(model: comfy.model_base.BaseModel, settings: str | None = None) -> comfy.model_patcher.ModelPatcher:
+    """A MODEL as ComfyUI's loaders make it, and of trainer/configs the settings that the Train node takes for it, if any."""
     management = comfy.model_management
     made = comfy.model_patcher.ModelPatcher(
         model, load_device=management.get_torch_device(), offload_device=management.unet_offload_device()
     )
-    made.set_attachments("unhype_settings", settings)
+    if settings:
+        made.set_attachments("unhype_settings", settings)
     return made
 
 

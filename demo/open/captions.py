@@ -82,13 +82,16 @@ def lengthened(text: str, rng: np.random.Generator) -> str:
     return f"{text}, {extra}" if rng.random() < 0.7 else f"{extra}, {text}"
 
 
-def draw_caption(rng: np.random.Generator, *nouns: str, long: bool = False) -> Caption:
-    """A caption of these nouns, left to right, in words and descriptions that captions hold; a long one among phrases."""
+def draw_caption(rng: np.random.Generator, *nouns: str, long: bool = False, plain: bool = False) -> Caption:
+    """A caption of these nouns, left to right, in words and descriptions that captions hold.
+
+    A long one stands among phrases; a plain one names its nouns by words, in a template.
+    """
     style, background = str(rng.choice(STYLES)), str(rng.choice(list(BACKGROUNDS)))
-    described = DESCRIBED if len(nouns) == 1 else DESCRIBED_OF_PAIRS
+    described = 0 if plain else DESCRIBED if len(nouns) == 1 else DESCRIBED_OF_PAIRS
     name = lambda n: str(rng.choice(NOUNS[n].descriptions)) if rng.random() < described else with_article(str(rng.choice(NOUNS[n].words)))
     phrases = [name(n) for n in nouns]
-    kind = rng.choice(list(SHARES), p=list(SHARES.values()))
+    kind = "templates" if plain else rng.choice(list(SHARES), p=list(SHARES.values()))
     template = str(rng.choice({"templates": TEMPLATES, "natural": NATURAL, "open": OPEN}[kind]))
     text = template.format(subject=subject(*phrases, joint=str(rng.choice(JOINTS + TURNED))), style=style, background=background)
     if long:

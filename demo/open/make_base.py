@@ -35,16 +35,17 @@ from demo.open.nouns import NOUNS
 from demo.open.run import SEED, Run
 
 BATCH = 64  # pictures of one noun; half as many, twice as wide, of two
-PAIR_STEPS = 0.40
-NAMING = 0.1  # weight of naming the nouns
-NOISY, NOISY_FROM = 0.5, 550  # share of rows that are drawn from the noisiest levels, where the text decides what is drawn
+NAMING = 0.05  # weight of naming the nouns
+NOISY, NOISY_FROM = 0.7, 600  # share of rows that are drawn from the noisiest levels, where the text decides what is drawn
+PLAIN_STEPS = 1700  # at the start: nouns by their words, in templates, and few pairs
+PAIR_STEPS, PLAIN_PAIR_STEPS = 0.40, 0.15
 POOL, FIRST_CHUNKS, RENEWED = 20_000, 60, 16  # captions of a kind; chunks at the start; steps for one new chunk of each kind
 SAVED = 300  # seconds between states
 
 
 def batch(pool, latents, rng):
     """Latents (N, 32, 8, 8 per noun), states (N, tokens, 384) to be whitened, and which nouns the text names: (N, 1 or 2), -1 for none."""
-    pair = bool(rng.random() < PAIR_STEPS)
+    pair = bool(rng.random() < (PLAIN_PAIR_STEPS if pool.plain else PAIR_STEPS))
     captions, told, states = pool.draw(pair, BATCH // 2 if pair else BATCH)
     names = list(NOUNS)
     styled = lambda c: (c.style or str(rng.choice(STYLES)), c.background or str(rng.choice(list(BACKGROUNDS))))
@@ -85,7 +86,7 @@ def main():
         run.load(state)
     rng = np.random.default_rng([SEED, run.step])
     torch.manual_seed(SEED + run.step)
-    pool = Pool(minilm.load_clip(), rng, POOL, FIRST_CHUNKS)
+    pool = Pool(minilm.load_clip(), rng, POOL, FIRST_CHUNKS, plain=run.step < PLAIN_STEPS)
     if run.step == 0:
         run.whitening = pool.whitening()
         if args.start:
@@ -99,6 +100,8 @@ def main():
     log = open(args.out / "loss.jsonl", "a")
     sums, started, saved = np.zeros(3), time.time(), time.time()
     while not stopped and not (run.end and run.step >= run.end):
+        if run.step == PLAIN_STEPS:
+            pool.start_over(plain=False)
         if run.step % RENEWED == 0:
             pool.renew()
         clean, states, nouns = batch(pool, latents, rng)

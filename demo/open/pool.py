@@ -30,25 +30,36 @@ def encode(clip, texts: list[str]) -> list[torch.Tensor]:
 class Pool:
     """Captions with their states, of four kinds: of one noun (rarely none) or two, short or long."""
 
-    def __init__(self, clip, rng: np.random.Generator, size: int, first: int):
-        self.clip, self.rng = clip, rng
+    def __init__(self, clip, rng: np.random.Generator, size: int, first: int, plain: bool):
+        self.clip, self.rng, self.plain = clip, rng, plain
         self.kinds = {(two, long): deque(maxlen=size) for two in (False, True) for long in (False, True)}
-        self.empty = encode(clip, [""])[0]
-        for _ in range(first):
-            self.renew()
-        for kind in self.kinds:
-            self.add(kind)
+        self.empty, self.first = encode(clip, [""])[0], first
+        self.fill()
 
     def renew(self) -> None:
         """Add a chunk of captions of one noun and one of two; the oldest go."""
         for two in (False, True):
             self.add((two, bool(self.rng.random() < LONG)))
 
+    def start_over(self, plain: bool) -> None:
+        """Captions of another kind from now on: plain ones name their nouns by words, in templates."""
+        self.plain = plain
+        for kind in self.kinds.values():
+            kind.clear()
+        self.fill()
+
+    def fill(self) -> None:
+        for _ in range(self.first):
+            self.renew()
+        for kind in self.kinds:
+            self.add(kind)
+
     def add(self, kind: tuple[bool, bool]) -> None:
         two, long = kind
         names = list(NOUNS)
         count = lambda: 2 if two else int(self.rng.random() >= NOTHING)
-        captions = [draw_caption(self.rng, *self.rng.choice(names, count(), replace=False).tolist(), long=long) for _ in range(CHUNK)]
+        draw = lambda: draw_caption(self.rng, *self.rng.choice(names, count(), replace=False).tolist(), long=long, plain=self.plain)
+        captions = [draw() for _ in range(CHUNK)]
         captions.sort(key=lambda c: len(c.text))
         self.kinds[kind].extend(zip(captions, encode(self.clip, [c.text for c in captions])))
 

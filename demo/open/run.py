@@ -13,6 +13,7 @@ SEED = 40
 MUON_RATE, ADAM_RATE, WEIGHT_DECAY = 5e-3, 2e-3, 0.01
 WARMUP = 50
 EMA = 0.998
+SMOOTHING = 0.1  # of the nouns' labels: without it the heads grow, and their gradient drowns the denoising loss's
 
 
 class Namer(torch.nn.Module):
@@ -39,7 +40,8 @@ class Namer(torch.nn.Module):
         losses = []
         for layer, head in zip(self.LAYERS, self.heads):
             places = F.adaptive_avg_pool2d(self.features.pop(layer), target.shape[1:]).movedim(1, -1).float()
-            losses.append(F.cross_entropy(head(places).flatten(0, 2), target.flatten(), ignore_index=-1))
+            logits = head(F.layer_norm(places, places.shape[-1:]))
+            losses.append(F.cross_entropy(logits.flatten(0, 2), target.flatten(), ignore_index=-1, label_smoothing=SMOOTHING))
         return torch.stack(losses).mean()
 
 

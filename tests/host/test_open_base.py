@@ -171,3 +171,24 @@ def test_the_judge_finds_a_noun_in_either_half(comfy):
     assert both.shape == (1, len(NAMES)) and len(NAMES) >= 300
     for half in (torch.cat([left, grey], 2), torch.cat([grey, left], 2)):
         assert judge.scores(half).shape == both.shape and (judge.scores(half) >= judge.scores(left) * 0.5).all()
+
+
+def test_a_base_of_full_size_is_loaded_and_draws(comfy, tmp_path):
+    """Through the loader that `--base demo-open` uses, from a file with random weights."""
+    from demo.autoencoder import Autoencoder
+    from demo.make_base import initialise
+    from demo.open import base
+    from demo.open.run import Run
+    from host.backbone import Backbone
+    from host.load import ready
+
+    torch.manual_seed(0)
+    unet = base.new_unet().diffusion_model.requires_grad_(True)
+    initialise(unet)
+    Run(unet, 3).export(tmp_path / "base.safetensors", Autoencoder())
+    backbone = ready(Backbone(*base.load(tmp_path / "base.safetensors")))
+    text = backbone.encode(["a cat and a dog"]).conditioning()
+    latents = backbone.sample(text, text, (128, 64), 0, 1, 1.0, noise=backbone.noise((128, 64), 0)[None])
+    assert backbone.vae.decode(latents).shape == (1, 64, 128, 3)
+    with pytest.raises(FileNotFoundError, match=r"make them with python demo/open/make_base.py"):
+        base.load(tmp_path / "nothing.safetensors")

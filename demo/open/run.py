@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from ..muon import Muon
 
 SEED = 40
-MUON_RATE, ADAM_RATE, WEIGHT_DECAY = 5e-3, 2e-3, 0.01
+MUON_RATE, ADAM_RATE, WEIGHT_DECAY = 3e-3, 1.2e-3, 0.01
 WARMUP = 50
 EMA = 0.998
 SMOOTHING = 0.1  # of the nouns' labels: without it the heads grow, and their gradient drowns the denoising loss's

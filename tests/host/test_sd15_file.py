@@ -16,15 +16,16 @@ TRAIN = """--base {base} --out {out} --size 64x64 --pictures 2 --sampling-steps 
  --least-erased 0 --most-misses 1 --most-false-alarms 1
  --retain dog house --templates|a {{}}|a photo of a {{}}|a painting of a {{}}|a {{}} and a {{other}}"""
 PROMPT = "a cat in the park"
-# With a little of the written text: CLIP-L of full size takes minutes of a processor for all of it.
+# With a little of everything that is read: CLIP-L of full size takes minutes of a processor for all of it.
 LAUNCH = """
 import sys
 from pathlib import Path
 
 sys.path.insert(0, sys.argv[1])
-from trainer.prompts import written
+from trainer import data
+from trainer.prompts import neighbours, written
 
-written.FOLDER = Path(sys.argv[2])
+data.VOCABULARY, neighbours.PROBES, written.FOLDER = 50, 1, Path(sys.argv[2])
 from trainer.train import main
 
 sys.exit(main(sys.argv[3:]))

@@ -73,8 +73,7 @@ def test_round_trip(file):
 
 
 def test_a_file_from_before_says_no_level_at_which_a_strength_begins(file):
-    meta = some_eraser().describe()
-    del meta["onset"]
+    meta = {key: value for key, value in some_eraser().describe().items() if key != "onset"}
     save_file(load_file(file), file, metadata={"unhype": json.dumps(meta)})
     assert some_eraser().onset == LEVELS and load_eraser(file).onset == ()
 

@@ -19,7 +19,7 @@ def measured_onset(backbone: Backbone, network: Hypernetwork, config: Config, ta
     The base draws a few target prompts; from steps on its way it is gone on with the adapter.
     """
     progress("measuring how late a strength below 1 begins")
-    texts = [t.prompt.text for t in targets if not t.prompt.pair]
+    texts = [t.prompt.text for t in targets if not t.prompt.pair] or [t.prompt.text for t in targets]
     texts = [texts[i * len(texts) // PICTURES] for i in range(PICTURES)]
     parts = [(texts[i : i + config.batch], config.seed + i) for i in range(0, PICTURES, config.batch)]
     changes = torch.cat([changes_of(backbone, network, config, part, seed) for part, seed in parts])

@@ -71,7 +71,7 @@ def measure(name: str, out: Path) -> dict:
     for s in WAY[1:-1]:
         factors = at_strength(eraser.network, text.condition(), s)
         constant[s] = draw(adapted_sampling(backbone, eraser.network.shape.layers, torch.arange(SEEDS), factors))
-    pictures = torch.stack([backbone.decode(adapter[s][:ROWS]) for s in SHOWN], 1).flatten(0, 1)
+    pictures = torch.stack([backbone.decode(adapter[s][:: SEEDS // ROWS]) for s in SHOWN], 1).flatten(0, 1)
     labelled(picture_grid(pictures, len(SHOWN)), [f"{s:g}" for s in SHOWN], [""] * ROWS).save(out / f"strength_{name}.png")
     return {"adapter": summary(adapter), "constant": summary(constant)}
 

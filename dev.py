@@ -7,7 +7,8 @@
                            (--comfyui FOLDER: the host tests on that ComfyUI, with its own Python or --python PYTHON;
                            what else is given goes to pytest; --no-browser leaves out what needs a Chromium)
     python dev.py bench    erasers and what people would use instead, side by side, for hours; out/bench/report.md
-                           (--quick: some minutes; --speed: what the node costs alone; --fullsize: models of full size;
+                           (--quick: some minutes; --speed: what the node costs alone; --strength: how gradually a picture changes with it;
+                           --fullsize: models of full size;
                            --language --captions FILE --prompts FILE: the switch on a real text encoder and real text;
                            --open: up to a hundred concepts at once on the open base, for a night or two)
     python dev.py pack     the registry's archive, out/unhype-VERSION.zip (--ready: refused where something is missing)
@@ -226,6 +227,8 @@ def bench(arguments) -> int:
     set_up()
     if "--speed" in arguments:
         return run("benchmarks/speed.py")
+    if "--strength" in arguments:
+        return run("benchmarks/strength.py", threads=1)
     if "--fullsize" in arguments:
         return run("benchmarks/fullsize.py")
     if "--language" in arguments:

@@ -171,6 +171,22 @@ def speed(report: dict) -> str:
     )
 
 
+def strength(report: dict) -> str:
+    """How far a picture moves with the Eraser's strength."""
+    shown = ["0.1", "0.3", "0.5", "0.7", "0.9", "1.5", "2"]
+    rows = [(base, way, own) for base, ways in report["bases"].items() for way, own in ways.items()]
+    cells = [
+        [
+            f"{base}, {way}",
+            *(f"{own['change'][s]:.2f}" if s in own["change"] else "" for s in shown),
+            *(f"{own[key]:.2f}" for key in ("worst_from_line", "single_worst_from_line", "single_largest_step")),
+        ]
+        for base, way, own in rows
+    ]
+    last = ["mean, farthest from the line", "a single picture, farthest", "its largest step"]
+    return table(["change at strength", *shown, *last], cells) + f"\n{rows[0][2]['n']} pictures a row, {report['steps']} steps."
+
+
 def controlnet(report: dict) -> str:
     """How often the erased noun is drawn with a ControlNet."""
     nouns = list(report["rows"][0]["named"])

@@ -9,32 +9,39 @@ from unhype.adapter import Term, adapter
 from unhype.condition import read_condition
 from unhype.hypernetwork import Factors, Hypernetwork, at_strength
 from unhype.layers import Layer
+from unhype.onset import acting, scaled
 
 from .backbone import Backbone
 
 Rewrite = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
-def carrying(backbone: Backbone, layers: tuple[Layer, ...], rows: torch.Tensor, factors: list[Factors]) -> Callable[..., torch.Tensor]:
-    """Around the denoiser, for ComfyUI to call: its conditional rows `rows` carry `factors`."""
+def carrying(
+    backbone: Backbone, layers: tuple[Layer, ...], rows: torch.Tensor, factors: list[Factors], begin: float = 1.0
+) -> Callable[..., torch.Tensor]:
+    """Around the denoiser, for ComfyUI to call: its conditional rows `rows` carry `factors` from the noise level `begin` on."""
 
     def wrapper(apply_model: Callable[..., torch.Tensor], args: dict[str, Any]) -> torch.Tensor:
         x = args["input"]
         each = len(x) // len(args["cond_or_uncond"])
-        terms = [Term(rows + i * each, layers, factors) for i, kind in enumerate(args["cond_or_uncond"]) if kind == 0 and len(rows)]
+        now = factors
+        if begin < 1:
+            schedule = args["c"]["transformer_options"].get("sample_sigmas")
+            now = scaled(factors, acting(args["timestep"][rows.to(x.device)], schedule, begin, backbone.flow))
+        terms = [Term(rows + i * each, layers, now) for i, kind in enumerate(args["cond_or_uncond"]) if kind == 0 and len(rows)]
         with adapter(backbone.diffusion_model, terms, len(x)):
             return apply_model(x, args["timestep"], **args["c"])
 
     return wrapper
 
 
-def adapted_sampling(backbone: Backbone, layers: tuple[Layer, ...], rows: torch.Tensor, factors: list[Factors]) -> Any:
-    """A clone of the model whose conditional rows `rows` carry `factors`, for `Backbone.sample`.
+def adapted_sampling(backbone: Backbone, layers: tuple[Layer, ...], rows: torch.Tensor, factors: list[Factors], begin: float = 1.0) -> Any:
+    """A clone of the model whose conditional rows `rows` carry `factors` from the noise level `begin` on, for `Backbone.sample`.
 
     For a plain positive and negative conditioning only; the nodes' patching serves every graph.
     """
     model = backbone.model.clone()
-    model.set_model_unet_function_wrapper(carrying(backbone, layers, rows, factors))
+    model.set_model_unet_function_wrapper(carrying(backbone, layers, rows, factors, begin))
     return model
 
 

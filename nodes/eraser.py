@@ -34,7 +34,8 @@ class UnHypeEraser(io.ComfyNode):
                     min=0.0,
                     max=2.0,
                     step=0.05,
-                    tooltip="0 leaves the model as it is, 1 erases as trained, above 1 the adapter is scaled up.",
+                    tooltip="0 leaves the model as it is, 1 erases as trained, above 1 the adapter is scaled up. In between it begins "
+                    "later in the sampling, and the picture changes little by little; somewhere on the way a single one may tip over.",
                 ),
                 io.Conditioning.Input(
                     "conditioning",

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import comfy.conds
+import comfy.model_sampling
 import torch
 from comfy.patcher_extension import WrappersMP
 
@@ -20,6 +21,7 @@ from ..unhype.checkpoint import Eraser
 from ..unhype.condition import Condition, read_condition, stack_conditions
 from ..unhype.hypernetwork import Factors, at_strength
 from ..unhype.layers import FAMILIES, Layer, check_layers, family_of
+from ..unhype.onset import acting, onset, scaled
 from ..unhype.text import shown
 from .base import Model, warn_of_another_base
 from .prompts import refuse_boxes, unconditional, warn_of_another_encoder, warn_of_the_negative
@@ -154,24 +156,31 @@ def read_entry(tokens: torch.Tensor, extra: dict[str, Any], where: str, eraser: 
 
 
 class Plan:
-    """For one sampling: which prompts carry which adapters."""
+    """For one sampling: which prompts carry which adapters, and from which noise level on; None: from the start."""
 
     def __init__(self, device: torch.device, watch: Watch):
         self.device, self.watch = device, watch
-        self.terms: list[tuple[tuple[Layer, ...], list[Factors], torch.Tensor]] = []  # layers, factors, prompt -> pair or -1
+        # Layers, factors, prompt -> pair or -1, noise level.
+        self.terms: list[tuple[tuple[Layer, ...], list[Factors], torch.Tensor, float | None]] = []
 
-    def add(self, layers: tuple[Layer, ...], factors: list[Factors], pair_of_prompt: torch.Tensor) -> None:
-        self.terms.append((layers, [Factors(*(t.to(self.device) for t in f)) for f in factors], pair_of_prompt))
+    def add(self, layers: tuple[Layer, ...], factors: list[Factors], pair_of_prompt: torch.Tensor, begin: float | None) -> None:
+        self.terms.append((layers, [Factors(*(t.to(self.device) for t in f)) for f in factors], pair_of_prompt, begin))
 
-    def for_rows(self, labels: torch.Tensor) -> list[Term]:
-        """Terms for a forward whose rows belong to the prompts `labels` (N,)."""
+    def for_rows(self, labels: torch.Tensor, sigma: torch.Tensor, schedule: torch.Tensor | None, flow: bool) -> list[Term]:
+        """Terms for a forward whose rows belong to the prompts `labels` (N,), at `sigma` (N,) of the sampler's schedule.
+
+        An adapter that has not begun yet is there with zeros, so that a compiled model sees the same layers in every step.
+        """
         terms = []
-        for layers, factors, pair_of_prompt in self.terms:
+        for layers, factors, pair_of_prompt, begin in self.terms:
             pairs = pair_of_prompt[labels]
             rows = (pairs >= 0).nonzero().flatten()
             if len(rows):
                 pick = pairs[rows].to(self.device)
-                terms.append(Term(rows.to(self.device), layers, [Factors(f.down[pick], f.up[pick]) for f in factors]))
+                picked = [Factors(f.down[pick], f.up[pick]) for f in factors]
+                if begin is not None:
+                    picked = scaled(picked, acting(sigma.to(self.device), schedule, begin, flow)[rows.to(self.device)])
+                terms.append(Term(rows.to(self.device), layers, picked))
         return terms
 
 
@@ -237,13 +246,14 @@ class LabelPrompts:
             if fires.any():
                 pairs = torch.full((len(plan.watch.prompts),), NOBODY)
                 pairs[numbers[fires]] = torch.arange(int(fires.sum()))
-                firing.append((entry, at_strength(network, condition.rows(fires), entry.strength, off[fires]), pairs))
+                firing.append((entry, at_strength(network, condition.rows(fires), max(entry.strength, 1.0), off[fires]), pairs))
         for entry, found_by_node in seen.values():
             decides = "the connected conditioning decides: " if entry.fixed is not None else ""
             tell(entry.node, sources(found_by_node), decides + account_of(found_by_node))
         # Added up in an order of their own, so that the order of the nodes does not change the rounding.
         for entry, factors, pairs in sorted(firing, key=lambda f: (-f[0].strength, f[0].eraser.digest, f[0].off.tolist())):
-            plan.add(entry.eraser.network.shape.layers, factors, pairs)
+            begin = onset(entry.strength, entry.eraser.onset) if entry.strength < 1 else None
+            plan.add(entry.eraser.network.shape.layers, factors, pairs, begin)
         return plan
 
 
@@ -256,8 +266,9 @@ def apply_labelled(executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) ->
         return executor(x, *args, **kwargs)
     model, terms = executor.class_obj.diffusion_model, []
     if labels is not None:
-        labels = checked(labels, x)
-        terms, labels = plan.for_rows(labels), labels.tolist()
+        labels, sigma = checked(labels, x), args[0]
+        flow = isinstance(executor.class_obj.model_sampling, comfy.model_sampling.CONST)
+        terms, labels = plan.for_rows(labels, sigma.flatten().expand(len(x)), options.get("sample_sigmas"), flow), labels.tolist()
     plan.watch.settle()
     with plan.watch.during(model, labels, options), adapter(model, terms, len(x)):
         return executor(x, *args, **kwargs)

@@ -29,7 +29,15 @@ class UnHypeToLora(io.ComfyNode):
                     optional=True,
                     tooltip="The one prompt to bake for, from CLIP Text Encode: one that means the concept, as plain as possible.",
                 ),
-                io.Float.Input("strength", default=1.0, min=0.0, max=2.0, step=0.05, tooltip="As on UnHype Eraser: 1 erases as trained."),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.05,
+                    tooltip="1 erases as trained. A LoRA cannot begin later, as UnHype Eraser does below 1: there a picture "
+                    "tips over at some strength.",
+                ),
                 io.String.Input(
                     "concepts",
                     default="",

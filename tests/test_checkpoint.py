@@ -20,6 +20,7 @@ from unhype.layers import FAMILIES, Layer
 LAYERS = (Layer("a.attn2.to_k", 6, 4), Layer("a.attn2.to_v", 6, 4))
 SHAPE = Shape(LAYERS, rank=2, steps=10, hidden=8, queries=2, pooled_dim=5, token_dim=6, concepts=2)
 NUMBERS = [0.25, -1.5, 0.0, 1.0, 2.0, 0.5, -0.125, 3.0]  # four for each of the two layers
+LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 CALIBRATION = {"threshold": 0.5, "misses": 0.0}
 
 
@@ -30,7 +31,7 @@ def some_eraser() -> Eraser:
     network.least.copy_(torch.tensor([3.0, 2.5]))
     network.standardise.fit(Condition(torch.randn(9, 5), torch.randn(9, 7, 6), torch.ones(9, 7, dtype=torch.bool)))
     concepts = [Concept("cat", "forest", CALIBRATION), Concept("Zoë's dog", "moon")]
-    return Eraser(network, "sd1", concepts, {"rank": 2}, {"seconds": 1.5}, {"name": "base.safetensors", "sketch": NUMBERS})
+    return Eraser(network, "sd1", concepts, {"rank": 2}, {"seconds": 1.5}, {"name": "base.safetensors", "sketch": NUMBERS}, LEVELS)
 
 
 @pytest.fixture
@@ -69,6 +70,12 @@ def test_round_trip(file):
         assert state[name].dtype == torch.float32
         torch.testing.assert_close(state[name], tensor, rtol=2**-10 if half else 0, atol=1e-7 if half else 0)
     assert not any(p.requires_grad or p.is_meta for p in loaded.network.parameters())
+
+
+def test_a_file_from_before_says_no_level_at_which_a_strength_begins(file):
+    meta = {key: value for key, value in some_eraser().describe().items() if key != "onset"}
+    save_file(load_file(file), file, metadata={"unhype": json.dumps(meta)})
+    assert some_eraser().onset == LEVELS and load_eraser(file).onset == ()
 
 
 def test_saving_again_changes_no_byte(file):

@@ -134,6 +134,14 @@ def test_what_would_be_refused_is_not_saved(file):
 # Descriptions
 
 
+@pytest.mark.parametrize(
+    "onset", [None, {}, "0.1", [0.5] * 8, [0.5] * 10, [0.5] * 8 + [0.4], [0.1] * 8 + [1.1], [-0.1] * 9, [math.nan] * 9, [1] * 9]
+)
+def test_levels_at_which_no_strength_can_begin_are_refused(file, valid, onset):
+    write(file, valid, lambda meta, tensors: meta.__setitem__("onset", onset))
+    refused(file)
+
+
 @pytest.mark.parametrize("number", [1e308, -1e308, 1e30, 5.0, math.nan, math.inf, 10**400, "1", True, None])
 def test_a_sketch_that_no_weights_give_is_refused(file, valid, number):
     write(file, valid, lambda meta, tensors: meta["base"]["sketch"].__setitem__(3, number))

@@ -109,6 +109,7 @@ def test_writes_eraser_log_previews_and_state(whole):
     eraser = load_eraser(whole / "eraser.safetensors")
     assert [(c.name, c.mapping) for c in eraser.concepts] == [("cat", "forest")]
     assert eraser.training["iterations"] == 8 and eraser.metrics["train_seconds"] > 0
+    assert len(eraser.onset) == 9  # how late a strength begins
     assert eraser.base["name"] == "demo" and len(eraser.base["sketch"]) == 4 * len(eraser.network.shape.layers)
     *lines, _ = [json.loads(line) for line in (whole / "eraser.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in lines] == list(range(1, 9)) and {"loss", "task", "retain", "seconds"} <= lines[0].keys()

@@ -23,6 +23,7 @@ NAMES = (
     "unhype_train",
 )
 TITLE, SLOT, ROOM = 30, 20, 10  # of a node's head, of an input's row, between two nodes
+FOLDED = 190  # width of a folded node, by its title
 # Width and height, with the head, that Nodes 2.0 gives a node at least, as its page was measured (front end 1.42).
 LARGE = {
     "UnHypeDemoModel": (225, 185),
@@ -56,13 +57,23 @@ def graph(name):
 def box(node):
     """Left, top, right, bottom of a node with its title."""
     (x, y), (width, height) = node["pos"], node["size"]
-    return x, y - TITLE, x + width, y + height
+    return (x, y - TITLE, x + FOLDED, y) if folded(node) else (x, y - TITLE, x + width, y + height)
+
+
+def folded(node):
+    return node["flags"].get("collapsed", False)
+
+
+def slot(node, number, right):
+    """Where a link leaves or arrives; a folded node has one place at each side of its title."""
+    left, top, end, _ = box(node)
+    return end if right else left, top + TITLE / 2 if folded(node) else node["pos"][1] + SLOT * (number + 0.7)
 
 
 def largest(node):
     """The same in whichever look it is larger in, positions being the same."""
     x, y, right, bottom = box(node)
-    width, height = LARGE.get(node["type"], (0, 0))
+    width, height = (0, 0) if folded(node) else LARGE.get(node["type"], (0, 0))
     return x, y, max(right, x + width), max(bottom, y + height)
 
 
@@ -120,11 +131,7 @@ def test_no_node_lies_on_another_and_no_link_behind_one(name):
         assert not overlap(largest(a), largest(b), margin=ROOM), (a["title"], b["title"])
     for _, origin, out, target, into, _ in saved["links"]:
         start, end = nodes[origin], nodes[target]
-        points = (
-            (start["pos"][0] + start["size"][0], start["pos"][1] + SLOT * (out + 0.7)),
-            (end["pos"][0], end["pos"][1] + SLOT * (into + 0.7)),
-        )
-        for x, y in curve(*points):
+        for x, y in curve(slot(start, out, True), slot(end, into, False)):
             hidden = [n["title"] for i, n in nodes.items() if i not in (origin, target) and overlap((x, y, x, y), largest(n))]
             assert not hidden, (start["title"], end["title"], hidden)
 

@@ -11,6 +11,7 @@ from host.backbone import Backbone
 from host.encode import Text
 from host.sampling import adapted_sampling
 from unhype.hypernetwork import at_strength
+from unhype.onset import onset
 
 from .config import Config
 from .run import beside, progress
@@ -86,12 +87,15 @@ def shown(backbone: Backbone, targets, retain) -> Shown:
 
 
 @torch.no_grad()
-def write_preview(backbone: Backbone, network, config: Config, prompts: Shown, iteration: int) -> Path:
-    """One PNG: a row per strength (none, half, full), erased prompts on the left, kept ones on the right."""
+def write_preview(backbone: Backbone, network, config: Config, prompts: Shown, iteration: int, levels: tuple[float, ...] = ()) -> Path:
+    """One PNG: a row per strength (none, half, full), erased prompts on the left, kept ones on the right.
+
+    `levels` are an eraser's `onset`, once it is measured.
+    """
     count, pictures = len(prompts.labels), []
+    factors = at_strength(network, prompts.text.condition().to(backbone.device), 1.0)
     for strength in SHOWN.values():
-        factors = at_strength(network, prompts.text.condition().to(backbone.device), strength)
-        model = adapted_sampling(backbone, network.shape.layers, torch.arange(count), factors)
+        model = adapted_sampling(backbone, network.shape.layers, torch.arange(count), factors, onset(strength, levels))
         positive, negative = prompts.text.conditioning(), prompts.negative.conditioning()
         latents = backbone.sample(positive, negative, config.size_of(False), config.seed, config.sampling_steps, config.cfg, model)
         pictures.append(backbone.decode(latents))

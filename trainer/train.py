@@ -51,6 +51,7 @@ from trainer.run.stop import StopRequest, raise_when_asked
 from trainer.samples import Batch
 from trainer.settings.before import check_loaded, prepare
 from trainer.settings.paths import where_to_find
+from trainer.slider import measured_onset
 from trainer.states import States
 from trainer.verdict import HeldOut, judge
 from unhype.adapter import Term, adapter
@@ -263,6 +264,7 @@ def train(
         if network.shape.bottleneck:
             progress(f"folded to {network.shape.bottleneck} numbers a layer: adapters lie off by {lost:.1%}")
         network.to(backbone.device).least = usual_length(network, data)
+        eraser.onset = measured_onset(backbone, network, config, data.targets, progress)
         eraser.metrics = {
             "fold_error": round(lost, 5),
             "train_seconds": seconds(),
@@ -272,7 +274,7 @@ def train(
         }
         save_eraser(eraser, out)
         if config.preview_every:
-            previews.write_preview(backbone, network, config, shown, done)
+            previews.write_preview(backbone, network, config, shown, done, eraser.onset)
         own = eraser.metrics
         progress(f"saved {out} ({out.stat().st_size / 1e6:.1f} MB) after {own['train_seconds']} s, at most {own['train_peak_mb']} MB")
         if held_out:

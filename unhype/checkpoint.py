@@ -1,9 +1,9 @@
 """One self-describing .safetensors file per eraser: read, check, write.
 
-The metadata entry "unhype" is a JSON object: format_version, condition_version, family, shape (every size),
-concepts (name, mapping, calibration), training (the whole config), metrics and base (its name and a sketch of its weights;
-files from before have none). Everything about sizes is judged from the header, before memory is allocated for a tensor,
-and every value before it is used.
+The metadata entry "unhype" is a JSON object: format_version, condition_version, family, shape (every size), concepts (name,
+mapping, calibration), training (the whole config), metrics, base (its name and a sketch of its weights) and onset (where strengths
+below 1 begin, onset.py); files from before have neither base nor onset. Everything about sizes is judged from the header, before
+memory is allocated for a tensor, and every value before it is used.
 """
 
 import hashlib
@@ -42,6 +42,7 @@ class Eraser:
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     base: dict[str, Any] = field(default_factory=dict)  # name, sketch: the model it was trained on
+    onset: tuple[float, ...] = ()  # noise levels at which strengths below 1 begin; empty: not measured
     source: str = "this eraser"
     digest: str = ""  # of the file it came from
 
@@ -55,6 +56,7 @@ class Eraser:
             "training": self.training,
             "metrics": self.metrics,
             "base": self.base,
+            "onset": list(self.onset),
         }
 
 
@@ -123,7 +125,8 @@ def load_eraser(path: str | Path) -> Eraser:
     network.load_state_dict(as_present(loaded, shape, meta["format_version"]), assign=True)
     network.requires_grad_(False).eval()
     described = {key: meta.get(key, {}) for key in ("training", "metrics", "base")}
-    return Eraser(network, family, concepts, **described, source=shown(path.name, 255), digest=digest_of(path))
+    onset = tuple(meta.get("onset", ()))
+    return Eraser(network, family, concepts, **described, onset=onset, source=shown(path.name, 255), digest=digest_of(path))
 
 
 def tensors_of_version(network: Hypernetwork, version: int) -> dict[str, tuple[int, ...]]:

@@ -10,6 +10,7 @@ from . import condition
 from .header import CheckpointError
 from .hypernetwork import Shape
 from .layers import FAMILIES, Layer
+from .onset import STRENGTHS
 from .sketch import PAIRS, chosen
 from .text import shown
 
@@ -58,6 +59,7 @@ def parse_description(path: Path, meta: dict[str, Any]) -> tuple[Shape, str, lis
     if len(concepts) != sizes["concepts"]:
         raise CheckpointError(f"{path}: names {len(concepts)} concepts where its sizes say {sizes['concepts']}. {DAMAGED}")
     check_base(path, meta.get("base", {}), layers)
+    check_onset(path, meta.get("onset", []))
     return Shape(layers=layers, **sizes, bottleneck=bottleneck), family, concepts
 
 
@@ -179,3 +181,14 @@ def check_base(path: Path, base: Any, layers: tuple[Layer, ...]) -> None:
             f"{path}: its base model is described as {shown(base)} ({shown(error)}), "
             f"expected a name and a sketch of {len(most)} finite numbers. {DAMAGED}"
         ) from None
+
+
+def check_onset(path: Path, onset: Any) -> None:
+    """Raise CheckpointError unless it is no noise level, or one for each of STRENGTHS, from 0 to 1 and none below the one before."""
+    levels = onset if isinstance(onset, list) else [None]
+    plain = all(type(x) is float and 0 <= x <= 1 for x in levels)
+    if not plain or len(levels) not in (0, len(STRENGTHS)) or levels != sorted(levels):
+        raise CheckpointError(
+            f"{path}: the noise levels at which its strengths begin are {shown(repr(onset))}, "
+            f"expected {len(STRENGTHS)} numbers from 0 to 1, rising, or none. {DAMAGED}"
+        )

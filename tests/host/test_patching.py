@@ -17,13 +17,37 @@ def test_strength_zero_is_the_model_itself(pack, demo):
     assert pack.UnHypeEraser.execute(demo.model, demo.eraser, 0.0).result[0] is demo.model
 
 
-def test_strength_walks_and_scales(s, pack, demo, prompts):
-    base = s.sample(demo.model, prompts["erased"], prompts["empty"], s.noise())
-    moved = []
-    for strength in (0.25, 1.0, 1.5):
+def test_strength_moves_the_picture_gradually_and_goes_on_beyond_1(s, pack, demo, prompts):
+    drawn = {0.0: s.sample(demo.model, prompts["erased"], prompts["empty"], s.noise(2), steps=8)}
+    for strength in (0.25, 0.5, 0.75, 0.9, 1.0, 2.0):
         model = pack.UnHypeEraser.execute(demo.model, demo.eraser, strength).result[0]
-        moved.append((s.sample(model, prompts["erased"], prompts["empty"], s.noise()) - base).norm().item())
-    assert 0 < moved[0] < moved[1] and moved[2] != moved[1]
+        drawn[strength] = s.sample(model, prompts["erased"], prompts["empty"], s.noise(2), steps=8)
+    moved = {strength: (x - drawn[0.0]).norm() / (drawn[1.0] - drawn[0.0]).norm() for strength, x in drawn.items()}
+    way = [moved[strength] for strength in (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)]
+    assert all(a < b for a, b in zip(way, way[1:]))
+    assert 0.1 < moved[0.25] < 0.4 and 0.2 < moved[0.5] < 0.7 and not torch.equal(drawn[1.0], drawn[2.0])
+
+
+def test_below_1_the_first_steps_are_the_bases_own_and_a_safe_prompt_is_bit_equal(s, pack, demo, prompts):
+    model, seen = pack.UnHypeEraser.execute(demo.model, demo.eraser, 0.5).result[0], []
+    for one in (demo.model, model):
+        calls = []
+        s.sample(one, prompts["erased"], prompts["empty"], s.noise(), steps=8, callback=lambda i, denoised, *_: calls.append(denoised))
+        seen.append(calls)
+    different = [not torch.equal(a, b) for a, b in zip(*seen)]
+    assert different == sorted(different) and not different[0] and different[-1]
+    safe = [s.sample(one, prompts["safe"], prompts["empty"], s.noise()) for one in (demo.model, model)]
+    assert torch.equal(*safe)
+
+
+def test_a_model_that_is_compiled_before_the_late_start_is_erased_from_then_on(s, pack, demo, prompts, comfy):
+    from comfy_api.torch_helpers import set_torch_compile_wrapper
+
+    model = pack.UnHypeEraser.execute(demo.model, demo.eraser, 0.5).result[0]
+    expected = s.sample(model, prompts["erased"], prompts["empty"], s.noise())
+    compiled = model.clone()
+    set_torch_compile_wrapper(model=compiled, backend="eager")
+    torch.testing.assert_close(s.sample(compiled, prompts["erased"], prompts["empty"], s.noise()), expected, atol=1e-3, rtol=1e-3)
 
 
 def test_base_model_is_bit_equal_after_use_exception_and_cancel(s, demo, prompts, erased_model, comfy):

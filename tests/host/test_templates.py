@@ -48,11 +48,13 @@ def test_inspect_shows_a_picture_and_a_text(server, info):
 
 
 @pytest.mark.since("0.3.72")
-def test_the_sweep_draws_three_strengths(server, info):
+def test_the_sweep_draws_five_strengths_each_farther_from_the_first(server, info):
     ((paths),) = server.images(workflow("unhype_strength_sweep.json", info)).values()
-    none, half, full = pixels(paths)
-    assert judged([p.repeat(4, 0).repeat(4, 1) for p in (none, full)]) == ["cat", "forest"]
-    assert np.abs(half - none).mean() > 1 and np.abs(half - full).mean() > 1
+    drawn = pixels(paths)
+    assert judged([p.repeat(4, 0).repeat(4, 1) for p in (drawn[0], drawn[-1])]) == ["cat", "forest"]
+    changes = [np.abs(p - drawn[0]).mean() for p in drawn]
+    assert len(drawn) == 5 and changes == sorted(changes)
+    assert all(np.abs(a - b).mean() > 1 for a, b in zip(drawn, drawn[1:]))
 
 
 @pytest.mark.since("0.3.72")

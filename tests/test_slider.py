@@ -25,7 +25,7 @@ def bundled(comfy, request):
 
 def test_changes_are_those_of_a_sampler_whose_adapter_begins_late(bundled):
     from host.sampling import adapted_sampling
-    from trainer.slider import changes_of
+    from trainer.slider import Late, change_at
     from unhype.hypernetwork import at_strength
     from unhype.onset import level
 
@@ -42,9 +42,17 @@ def test_changes_are_those_of_a_sampler_whose_adapter_begins_late(bundled):
     late = drawn(level(backbone.sigmas(STEPS)[2], backbone.flow).item())
     rms = lambda x: (x - base).square().flatten(1).mean(1).sqrt()
     with torch.no_grad():
-        got = changes_of(backbone, eraser.network, config, texts, 7)
-    assert got.shape == (2, STEPS - 1) and (rms(late) > 0).all()
-    torch.testing.assert_close(got[:, 1], rms(late) / rms(whole), atol=1e-3, rtol=1e-3)
+        got = Late(backbone, eraser.network, config, texts, 7)
+        assert (rms(late) > 0).all()
+        torch.testing.assert_close(got.moved(2) / got.whole, rms(late) / rms(whole), atol=1e-3, rtol=1e-3)
+        assert change_at([got], 2) == pytest.approx((rms(late) / rms(whole)).mean().item(), abs=1e-3)
+
+
+def test_it_is_looked_at_more_closely_where_most_changes():
+    from trainer.slider import between
+
+    changes = {0: 1.0, 4: 0.9, 8: 0.3, 9: 0.1, 12: 0.0}
+    assert between(changes) == 6 and between(changes | {6: 0.8}) == 7 and between({0: 1.0, 1: 0.0}) is None
 
 
 def test_levels_are_measured_between_never_and_at_once(bundled):

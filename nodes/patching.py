@@ -159,20 +159,22 @@ class Plan:
     def __init__(self, device: torch.device, watch: Watch):
         self.device, self.watch = device, watch
         self.terms: list[tuple[tuple[Layer, ...], list[Factors], torch.Tensor]] = []  # layers, factors, prompt -> pair or -1
+        self.made: dict[tuple[int, ...], list[Term]] = {}  # by labels: the same from step to step
 
     def add(self, layers: tuple[Layer, ...], factors: list[Factors], pair_of_prompt: torch.Tensor) -> None:
         self.terms.append((layers, [Factors(*(t.to(self.device) for t in f)) for f in factors], pair_of_prompt))
 
-    def for_rows(self, labels: torch.Tensor) -> list[Term]:
-        """Terms for a forward whose rows belong to the prompts `labels` (N,)."""
-        terms = []
-        for layers, factors, pair_of_prompt in self.terms:
-            pairs = pair_of_prompt[labels]
-            rows = (pairs >= 0).nonzero().flatten()
-            if len(rows):
-                pick = pairs[rows].to(self.device)
-                terms.append(Term(rows.to(self.device), layers, [Factors(f.down[pick], f.up[pick]) for f in factors]))
-        return terms
+    def for_rows(self, labels: list[int]) -> list[Term]:
+        """Terms for a forward whose rows belong to the prompts `labels`."""
+        if tuple(labels) not in self.made:
+            self.made[tuple(labels)] = [term for each in self.terms if (term := self.term(torch.tensor(labels), *each))]
+        return self.made[tuple(labels)]
+
+    def term(self, labels: torch.Tensor, layers: tuple[Layer, ...], factors: list[Factors], pair_of_prompt: torch.Tensor) -> Term | None:
+        pairs = pair_of_prompt[labels]
+        rows = (pairs >= 0).nonzero().flatten()
+        pick = pairs[rows].to(self.device)
+        return Term(rows, layers, [Factors(f.down[pick], f.up[pick]) for f in factors]) if len(rows) else None
 
 
 class LabelPrompts:
@@ -229,9 +231,9 @@ class LabelPrompts:
                 margins = (network.scores(entry.fixed) - network.switch.threshold).masked_fill(entry.off, -torch.inf)
                 condition = entry.fixed.rows([margins.amax(1).argmax().item()] * len(numbers))
             done = taken.setdefault(same_file(entry.eraser), torch.zeros(len(numbers), len(entry.off), dtype=torch.bool))
-            off = entry.off | done
-            fires = network.fires(condition, off)
-            found = Seen(entry.eraser, network.scores(condition), entry.off, done.clone())
+            off, scores = entry.off | done, network.scores(condition)
+            fires = network.switch.fires(scores, off)
+            found = Seen(entry.eraser, scores, entry.off, done.clone())
             seen.setdefault(entry.node or str(id(entry)), (entry, []))[1].append(found)
             done[fires] |= ~entry.off
             if fires.any():
@@ -257,16 +259,17 @@ def apply_labelled(executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) ->
     model, terms = executor.class_obj.diffusion_model, []
     if labels is not None:
         labels = checked(labels, x)
-        terms, labels = plan.for_rows(labels), labels.tolist()
+        terms = plan.for_rows(labels)
     plan.watch.settle()
     with plan.watch.during(model, labels, options), adapter(model, terms, len(x)):
         return executor(x, *args, **kwargs)
 
 
-def checked(labels: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def checked(labels: torch.Tensor, x: torch.Tensor) -> list[int]:
     if len(labels) != len(x):
         raise RuntimeError(
             f"UnHype: the sampler calls the model with {len(x)} rows for {len(labels)} labelled ones; "
             "a node that regroups the batch (attention couple) cannot be combined with the eraser"
         )
-    return labels.flatten().cpu()
+    numbers: list[int] = labels.flatten().tolist()
+    return numbers

@@ -138,8 +138,7 @@ class Hypernetwork(nn.Module):
 
     def fires(self, condition: Condition, off: torch.Tensor | None = None) -> torch.Tensor:
         """Whether any concept fires that is not off (N or 1, K), (N,) bool."""
-        firing = self.scores(condition) > self.switch.threshold
-        return (firing if off is None else firing & ~off).any(1)
+        return self.switch.fires(self.scores(condition), off)
 
 
 def at_strength(network: Hypernetwork, condition: Condition, strength: float, off: torch.Tensor | None = None) -> list[Factors]:

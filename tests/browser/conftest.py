@@ -29,8 +29,9 @@ def report():
     (OUT / "report.json").write_text(json.dumps(seen, indent=1) + "\n")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
+    """A browser; for a module only, since Playwright keeps an event loop running and other tests want their own."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -70,6 +70,7 @@ def interleaved(works: dict[str, Callable[[], object]], rounds: int) -> dict[str
 
 def figure(pairs: torch.Tensor) -> dict[str, float]:
     """The median of pairs, and where 95 % of the medians of as many pairs drawn from them lie."""
+    pairs = pairs.double()
     drawn = pairs[torch.randint(len(pairs), (DRAWS, len(pairs)), generator=torch.Generator().manual_seed(0))].quantile(0.5, dim=1)
     low, high = drawn.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return {"median": pairs.quantile(0.5).item(), "low": low, "high": high, "pairs": len(pairs)}

@@ -10,6 +10,7 @@ from test_help import NODES, PAGES, ROOT
 
 LOCALES = {path.name: path for path in sorted((ROOT / "locales").iterdir())}
 ENGLISH = Path(__file__).parents[1] / "files" / "english.json"  # what the translations were made of
+TYPED = re.compile(r'"[^"]+"|\b\d{3,}\b|\b(?:kohya|diffusers|adapter|weight patch|quick|normal|thorough)(?=:)')
 MADE_ANEW = ("UnHypeLoader", "file")  # the host's list, whose tooltip tells of the files
 
 

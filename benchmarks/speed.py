@@ -32,8 +32,8 @@ import torch
 from benchmarks import speed_shapes
 from host.start import find_comfy, start_comfy
 
-IMPORTS, SWITCHES, DRAWS = 7, 25, 10_000
-STEPS = {"demo": 100, "sd15": 40, "flux": 9}  # pairs
+IMPORTS, SWITCHES, DRAWS = 7, 15, 10_000
+STEPS = {"demo": 100, "sd15": 20, "flux": 5}  # pairs
 
 
 def load_pack():

@@ -87,20 +87,18 @@ def prompting(model):
 
 
 def small_card(model):
+    """The check that is made on a graphics card, before the first picture is drawn, and it finds no room."""
     train = ours("trainer.train")
-    usual, plan, memory = train.new_network, train.memory.plan, train.device_memory
+    data, plan = train.Data, train.memory.plan
 
-    def new_network(*args):
-        """In place of a card's: the same check, which finds no room."""
-        train.memory.plan, train.new_network = lambda *_: None, usual
-        frame = sys._getframe(1).f_locals
+    def check(config, backbone, progress):
+        train.Data, train.memory.plan = data, lambda *_: None
         try:
-            train.make_room(frame["config"], frame["backbone"])
+            train.make_room(config, backbone, progress)
         finally:
             train.memory.plan = plan
 
-    train.new_network = new_network
-    assert memory
+    train.Data = check
 
 
 def full_disk(model):

@@ -52,6 +52,7 @@ GRAPH = {
 ENDS = {"UnHypeLoader": "inspect", "UnHypeEraser": "picture", "UnHypeTrain": "train", "UnHypeInspect": "inspect"}
 ENDS |= {"UnHypeMerge": "merged", "UnHypeToLora": "saved", "UnHypeDemoModel": "picture"}
 MODEL, CLIP, VAE, CONDITIONING, UNHYPE = (["broken", n] for n in range(5))
+LONGEST = 400  # seconds: one of them trains a little
 NOTHING = None  # an input that is left out
 PATCH = {"eraser.apply": "weight patch"}
 BREAK_MODEL = {"eraser.model": MODEL, "broken.model": ["base", 0]}
@@ -190,7 +191,7 @@ def graph(server, end: str, changes: dict) -> dict:
 
 @pytest.mark.parametrize("node, message", [(node, message) for node, messages in CASES.items() for message in messages])
 def test_an_error_of_a_help_page_is_what_the_server_says(server, node, message):
-    entry = server.finish(server.queue(graph(server, ENDS[node], CASES[node][message])))
+    entry = server.finish(server.queue(graph(server, ENDS[node], CASES[node][message])), LONGEST)
     ((_, error),) = [m for m in entry["status"]["messages"] if m[0] == "execution_error"]
     said, place = error["exception_message"], 0
     for piece in filter(None, map(str.strip, message.split("..."))):

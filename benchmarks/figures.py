@@ -161,7 +161,8 @@ def fullsize_measured(report: dict) -> str:
 
 def speed(report: dict) -> str:
     """What the node costs."""
-    shapes = {"demo": "demo model", "sd15": "SD 1.5's width", "flux": "Flux's width"}
+    titles = {"demo": "demo model", "sd15": "SD 1.5's width", "flux": "Flux's width"}
+    shapes = {name: titles[name] for name in report["step_overhead"]}
     rows = {
         "step_overhead": "a sampling step with the adapter on, longer by",
         "nothing_fires": "a step where nothing fires, longer by",

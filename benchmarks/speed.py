@@ -209,6 +209,16 @@ def measure(name: str) -> dict[str, dict]:
     }
 
 
+def write(started: dict[str, float], found: dict[str, dict]) -> None:
+    """The report, of the shapes that are measured so far; what importing takes is the same for all, since no model is loaded."""
+    report: dict[str, Any] = {"import_seconds": dict.fromkeys(found, started)}
+    report |= {what: {name: found[name][what] for name in found} for what in next(iter(found.values()))}
+    report |= {"threads": 1, "clock": "process time", "command": "python dev.py bench --speed"}
+    out = ROOT / "out/bench/speed.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> int:
     torch.set_num_threads(1)
     if "--import" in sys.argv:
@@ -221,17 +231,12 @@ def main() -> int:
         return 0
     started = figure(imports())
     print("import", json.dumps(started), flush=True)
-    found = {}
+    found: dict[str, dict] = {}
     for name in STEPS:
         done = subprocess.run([sys.executable, __file__, "--shape", name], stdout=subprocess.PIPE, text=True, check=True)
         found[name] = json.loads(done.stdout.splitlines()[-1])
         print(name, json.dumps(found[name]), flush=True)
-    report = {"import_seconds": dict.fromkeys(STEPS, started)}  # the same for all: no model is loaded
-    report |= {what: {name: found[name][what] for name in STEPS} for what in next(iter(found.values()))}
-    report |= {"threads": 1, "clock": "process time", "command": "python dev.py bench --speed"}
-    out = ROOT / "out/bench/speed.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write(started, found)
     return 0
 
 

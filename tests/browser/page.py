@@ -48,7 +48,7 @@ class Page:
             [node, widget, value],
         )
 
-    def start(self) -> set[str]:
+    def start(self) -> list[str]:
         """Press Run with seeds that were not drawn before; the runs that ended before."""
         seed = time.time_ns() % 2**32
         self.page.evaluate(
@@ -56,11 +56,11 @@ class Page:
                 n => n.widgets.find(w => w.name === 'seed').value = seed)""",
             seed,
         )
-        before = set(self.server.get("/history"))
+        before = list(self.server.get("/history"))
         self.page.get_by_role("button", name="Run").first.click()
         return before
 
-    def wait(self, before: set[str]) -> str:
+    def wait(self, before: list[str]) -> str:
         """Wait for the end of the run that was started, whatever it is: its status and messages."""
         started = time.time()
         while time.time() - started < RUN:

@@ -20,9 +20,10 @@ class Page:
         settings = json.dumps(SETTINGS | {"Comfy.VueNodes.Enabled": looks == "vue", "Comfy.Locale": locale}).encode()
         address = f"http://127.0.0.1:{server.port}"
         urllib.request.urlopen(urllib.request.Request(f"{address}/settings", settings, {"Content-Type": "application/json"}))
-        page.goto(address)
+        page.goto(address, timeout=START)
         page.wait_for_function("window.app?.graph && window.app.extensionManager && window.app.vueAppReady !== false", timeout=START)
-        page.get_by_role("button", name="Run").first.wait_for(timeout=START)
+        if locale == "en":
+            page.get_by_role("button", name="Run").first.wait_for(timeout=START)
 
     def template(self, name: str) -> None:
         """Open a template of the pack's through the template browser."""

@@ -161,14 +161,18 @@ def fullsize_measured(report: dict) -> str:
 
 def speed(report: dict) -> str:
     """What the node costs."""
-    took, more = report["sampling_seconds"], report["overhead"]
-    return lines(
-        f"Loading an eraser of {report['file_mb']:.1f} MB: {1000 * report['load_seconds']:.0f} ms. Making one adapter: "
-        f"{1000 * report['one_adapter_seconds']:.1f} ms.",
-        f"Sampling {report['batch']} pictures in {report['steps']} steps on {report['threads']} threads: {took['without']:.2f} s without "
-        f"the node; {share(more['safe_prompt'])} longer where it does not fire and {share(more['erased_prompt'])} longer where it does "
-        f"(medians of {report['rounds']}).",
-    )
+    titles = {"demo": "demo model", "sd15": "SD 1.5's width", "flux": "Flux's width"}
+    shapes = {name: titles[name] for name in report["step_overhead"]}
+    rows = {
+        "step_overhead": "a sampling step with the adapter on, longer by",
+        "nothing_fires": "a step where nothing fires, longer by",
+        "prompt_switch_ratio": "a new prompt, of what core's LoRA loader takes",
+    }
+    between = lambda f: f"{share(f['median'])} ({share(f['low'])} to {share(f['high'])})"
+    cells = [[title, *(between(report[what][shape]) for shape in shapes)] for what, title in rows.items()]
+    started = report["import_seconds"]["demo"]
+    added = f"{started['median']:.2f} s ({started['low']:.2f} to {started['high']:.2f})"
+    return table(["", *shapes.values()], cells) + f"\nImporting the pack adds {added} to the host's start. In brackets 95 % confidence."
 
 
 def strength(report: dict) -> str:

@@ -18,7 +18,7 @@ from benchmarks.archive import git, megabytes, published, write_archive
 
 RESULT = ROOT / "benchmarks/results/sizes.json"
 # What a sparse clone checks out (docs/troubleshooting.md): every folder of which something is published.
-FOLDERS = "demo docs host nodes trainer unhype web workflows"
+FOLDERS = "demo docs host locales nodes trainer unhype web workflows"
 SERVER = "[uploadpack]\nallowFilter = true\nallowAnySHA1InWant = true\n"  # what git servers on the net allow by themselves
 
 

@@ -162,26 +162,32 @@ class Plan:
         self.device, self.watch = device, watch
         # Layers, factors, prompt -> pair or -1, noise level.
         self.terms: list[tuple[tuple[Layer, ...], list[Factors], torch.Tensor, float | None]] = []
+        self.made: dict[tuple[int, ...], list[tuple[Term, float | None]]] = {}  # by labels: the same from step to step
 
     def add(self, layers: tuple[Layer, ...], factors: list[Factors], pair_of_prompt: torch.Tensor, begin: float | None) -> None:
         self.terms.append((layers, [Factors(*(t.to(self.device) for t in f)) for f in factors], pair_of_prompt, begin))
 
-    def for_rows(self, labels: torch.Tensor, sigma: torch.Tensor, schedule: torch.Tensor | None, flow: bool) -> list[Term]:
-        """Terms for a forward whose rows belong to the prompts `labels` (N,), at `sigma` (N,) of the sampler's schedule.
+    def for_rows(self, labels: list[int], sigma: torch.Tensor, schedule: torch.Tensor | None, flow: bool) -> list[Term]:
+        """Terms for a forward whose rows belong to the prompts `labels`, at `sigma` (N,) of the sampler's schedule.
 
         An adapter that has not begun yet is there with zeros, so that a compiled model sees the same layers in every step.
         """
+        if tuple(labels) not in self.made:
+            made = [(self.term(torch.tensor(labels), *each), begin) for *each, begin in self.terms]
+            self.made[tuple(labels)] = [(term, begin) for term, begin in made if len(term.rows)]
         terms = []
-        for layers, factors, pair_of_prompt, begin in self.terms:
-            pairs = pair_of_prompt[labels]
-            rows = (pairs >= 0).nonzero().flatten()
-            if len(rows):
-                pick = pairs[rows].to(self.device)
-                picked = [Factors(f.down[pick], f.up[pick]) for f in factors]
-                if begin is not None:
-                    picked = scaled(picked, acting(sigma.to(self.device), schedule, begin, flow)[rows.to(self.device)])
-                terms.append(Term(rows.to(self.device), layers, picked))
+        for term, begin in self.made[tuple(labels)]:
+            if begin is not None:
+                share = acting(sigma.to(self.device), schedule, begin, flow)[term.rows.to(self.device)]
+                term = term._replace(factors=scaled(term.factors, share))
+            terms.append(term)
         return terms
+
+    def term(self, labels: torch.Tensor, layers: tuple[Layer, ...], factors: list[Factors], pair_of_prompt: torch.Tensor) -> Term:
+        pairs = pair_of_prompt[labels]
+        rows = (pairs >= 0).nonzero().flatten()
+        pick = pairs[rows].to(self.device)
+        return Term(rows, layers, [Factors(f.down[pick], f.up[pick]) for f in factors])
 
 
 class LabelPrompts:
@@ -238,9 +244,9 @@ class LabelPrompts:
                 margins = (network.scores(entry.fixed) - network.switch.threshold).masked_fill(entry.off, -torch.inf)
                 condition = entry.fixed.rows([margins.amax(1).argmax().item()] * len(numbers))
             done = taken.setdefault(same_file(entry.eraser), torch.zeros(len(numbers), len(entry.off), dtype=torch.bool))
-            off = entry.off | done
-            fires = network.fires(condition, off)
-            found = Seen(entry.eraser, network.scores(condition), entry.off, done.clone())
+            off, scores = entry.off | done, network.scores(condition)
+            fires = network.switch.fires(scores, off)
+            found = Seen(entry.eraser, scores, entry.off, done.clone())
             seen.setdefault(entry.node or str(id(entry)), (entry, []))[1].append(found)
             done[fires] |= ~entry.off
             if fires.any():
@@ -268,16 +274,17 @@ def apply_labelled(executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) ->
     if labels is not None:
         labels, sigma = checked(labels, x), args[0]
         flow = isinstance(executor.class_obj.model_sampling, comfy.model_sampling.CONST)
-        terms, labels = plan.for_rows(labels, sigma.flatten().expand(len(x)), options.get("sample_sigmas"), flow), labels.tolist()
+        terms = plan.for_rows(labels, sigma.flatten().expand(len(x)), options.get("sample_sigmas"), flow)
     plan.watch.settle()
     with plan.watch.during(model, labels, options), adapter(model, terms, len(x)):
         return executor(x, *args, **kwargs)
 
 
-def checked(labels: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def checked(labels: torch.Tensor, x: torch.Tensor) -> list[int]:
     if len(labels) != len(x):
         raise RuntimeError(
             f"UnHype: the sampler calls the model with {len(x)} rows for {len(labels)} labelled ones; "
             "a node that regroups the batch (attention couple) cannot be combined with the eraser"
         )
-    return labels.flatten().cpu()
+    numbers: list[int] = labels.flatten().tolist()
+    return numbers

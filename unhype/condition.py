@@ -149,6 +149,11 @@ class Switch(nn.Module):
         """Scores (N, K) of a standardised condition; -inf where no token carries anything."""
         return self.per_token(c).masked_fill(~c.mask[..., None], -torch.inf).amax(1)
 
+    def fires(self, scores: torch.Tensor, off: torch.Tensor | None = None) -> torch.Tensor:
+        """Whether any concept's score (N, K) is above its threshold that is not off (N or 1, K): (N,) bool."""
+        firing = scores > self.threshold
+        return (firing if off is None else firing & ~off).any(1)
+
     def per_token(self, c: Condition) -> torch.Tensor:
         """Each token state on each concept's probe, (N, T, K), masked ones as well."""
         return c.tokens @ self.weight.T + self.bias

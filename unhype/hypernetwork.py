@@ -98,16 +98,13 @@ class Hypernetwork(nn.Module):
         are it is at most LONGEST long, so that its factors are finite.
         """
         strength, h, least = self.hidden(condition, s, off)
-        changes = [head(h) for head in self.heads]
-        length = sum(c.square().sum(1) for c in changes).sqrt()
-        length = length.clamp_min(EPS)
-        strength = strength * torch.minimum((least / length).clamp_min(1), LONGEST / length)
-        factors = []
-        for layer, base, change in zip(self.shape.layers, self.base_down, changes):
-            down, up = (strength[:, None] * change).split([self.shape.rank * layer.inputs, self.shape.rank * layer.outputs], 1)
-            factors.append(
-                Factors(base + down.unflatten(1, (self.shape.rank, layer.inputs)), up.unflatten(1, (layer.outputs, self.shape.rank)))
-            )
+        change = torch.cat([head(h) for head in self.heads], 1)  # (N, every layer's down, then its up)
+        length = change.square().sum(1).sqrt().clamp_min(EPS)
+        change = (strength * torch.minimum((least / length).clamp_min(1), LONGEST / length))[:, None] * change
+        rank, factors = self.shape.rank, []
+        pieces = change.split([rank * size for layer in self.shape.layers for size in (layer.inputs, layer.outputs)], 1)
+        for layer, base, down, up in zip(self.shape.layers, self.base_down, pieces[::2], pieces[1::2]):
+            factors.append(Factors(base + down.view(-1, rank, layer.inputs), up.view(-1, layer.outputs, rank)))
         return factors
 
     def hidden(self, condition: Condition, s: torch.Tensor, off: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -138,8 +135,7 @@ class Hypernetwork(nn.Module):
 
     def fires(self, condition: Condition, off: torch.Tensor | None = None) -> torch.Tensor:
         """Whether any concept fires that is not off (N or 1, K), (N,) bool."""
-        firing = self.scores(condition) > self.switch.threshold
-        return (firing if off is None else firing & ~off).any(1)
+        return self.switch.fires(self.scores(condition), off)
 
 
 def at_strength(network: Hypernetwork, condition: Condition, strength: float, off: torch.Tensor | None = None) -> list[Factors]:
@@ -150,4 +146,5 @@ def at_strength(network: Hypernetwork, condition: Condition, strength: float, of
     if not 0 <= strength <= STRONGEST:
         raise ValueError(f"strength is {strength}, expected a number from 0 to {STRONGEST:g}: 1 erases as trained")
     s = torch.full((len(condition.pooled),), min(strength, 1.0) * network.shape.steps, device=condition.pooled.device)
-    return [f._replace(up=f.up * max(strength, 1.0)) for f in network(condition, s, off)]
+    factors = network(condition, s, off)
+    return [f._replace(up=f.up * strength) for f in factors] if strength > 1 else factors

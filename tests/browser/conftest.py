@@ -1,5 +1,6 @@
 """A real ComfyUI server in a real browser: its own front end and the newest, with classic nodes and with Nodes 2.0.
 
+Every template is opened in all four; what is run is run in one, or in two that differ in both.
 Collected only where `dev.py test` has found a Chromium and set UNHYPE_BROWSER to it, so that a run skips nothing.
 """
 
@@ -23,8 +24,9 @@ OUT = ROOT / "out" / "browser"
 @pytest.fixture(scope="session")
 def report():
     """What was seen, written to out/browser/report.json at the end."""
-    seen = {"templates": [], "errors_shown": []}
+    seen = {"templates": {}, "errors_shown": []}
     yield seen
+    seen["templates"] = list(seen["templates"].values())
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "report.json").write_text(json.dumps(seen, indent=1) + "\n")
 
@@ -62,8 +64,16 @@ def looks(request):
 @pytest.fixture
 def page(chromium, server, looks):
     """The page of a new user, opened."""
-    from page import Page
+    from page import opened
 
-    context = chromium.new_context(viewport={"width": 1700, "height": 1000})
-    yield Page(context.new_page(), server, looks, OUT)
-    context.close()
+    with opened(chromium, server, looks, OUT) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def same_page(chromium, server, looks):
+    """One page for many tests, for those that only open templates."""
+    from page import opened
+
+    with opened(chromium, server, looks, OUT) as page:
+        yield page

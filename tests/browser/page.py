@@ -3,6 +3,8 @@
 import json
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 START, RUN, SHOWN = 90_000, 600.0, 30_000  # milliseconds until the page is there; seconds of a run; milliseconds until something is seen
@@ -11,16 +13,17 @@ SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWa
 
 
 class Page:
-    def __init__(self, page, server, looks: str, out: Path):
+    def __init__(self, page, server, looks: str, out: Path, locale: str = "en"):
         self.page, self.server, self.looks, self.out = page, server, looks, out
         self.faults: list[str] = []
         page.on("pageerror", lambda error: self.faults.append(str(error)))
-        settings = json.dumps(SETTINGS | {"Comfy.VueNodes.Enabled": looks == "vue"}).encode()
+        settings = json.dumps(SETTINGS | {"Comfy.VueNodes.Enabled": looks == "vue", "Comfy.Locale": locale}).encode()
         address = f"http://127.0.0.1:{server.port}"
         urllib.request.urlopen(urllib.request.Request(f"{address}/settings", settings, {"Content-Type": "application/json"}))
-        page.goto(address)
+        page.goto(address, timeout=START)
         page.wait_for_function("window.app?.graph && window.app.extensionManager && window.app.vueAppReady !== false", timeout=START)
-        page.get_by_role("button", name="Run").first.wait_for(timeout=START)
+        if locale == "en":
+            page.get_by_role("button", name="Run").first.wait_for(timeout=START)
 
     def template(self, name: str) -> None:
         """Open a template of the pack's through the template browser."""
@@ -28,6 +31,10 @@ class Page:
         self.page.get_by_text(name, exact=True).first.click()
         self.page.wait_for_function("window.app.graph.nodes.some(n => n.type.startsWith('UnHype'))", timeout=SHOWN)
         self.page.wait_for_timeout(500)
+
+    def load(self, saved: dict) -> None:
+        """Open a workflow whatever the page's language."""
+        self.page.evaluate("saved => app.loadGraphData(saved)", saved)
 
     def set(self, node: str, widget: str, value) -> None:
         """Give a widget of every node of a type a value, as typing into it would."""
@@ -42,35 +49,63 @@ class Page:
             [node, widget, value],
         )
 
-    def run(self) -> float:
-        """Press Run with seeds that were not drawn before, and wait for the end, whatever it is; seconds."""
+    def start(self) -> list[str]:
+        """Press Run with seeds that were not drawn before; the runs that ended before."""
         seed = time.time_ns() % 2**32
         self.page.evaluate(
             """seed => app.graph.nodes.filter(n => n.type === 'KSampler').forEach(
                 n => n.widgets.find(w => w.name === 'seed').value = seed)""",
             seed,
         )
-        before, started = set(self.server.get("/history")), time.time()
+        before = list(self.server.get("/history"))
         self.page.get_by_role("button", name="Run").first.click()
+        return before
+
+    def wait(self, before: list[str]) -> str:
+        """Wait for the end of the run that was started, whatever it is: its status and messages."""
+        started = time.time()
         while time.time() - started < RUN:
             history = self.server.get("/history")
             ended = [h for key, h in history.items() if key not in before and h["status"]["status_str"] in ("success", "error")]
             if ended:
                 self.page.wait_for_timeout(1000)
-                return time.time() - started
+                return json.dumps(ended[0]["status"])
             self.page.wait_for_timeout(200)
         raise TimeoutError(f"nothing ended within {RUN:.0f} s; the page says: {self.text()[-500:]}")
+
+    def run(self) -> float:
+        """Press Run and wait for the end, whatever it is; seconds."""
+        started = time.time()
+        self.wait(self.start())
+        return time.time() - started
+
+    def cancel(self) -> None:
+        """Press the button that stops the run at hand."""
+        self.page.get_by_role("button", name="Cancel current run").first.click()
+
+    def previews(self, node: str) -> int:
+        """How many pictures the nodes of a type show while they run."""
+        return self.page.evaluate(
+            """type => app.graph.nodes.filter(n => n.type === type).reduce(
+                (sum, n) => sum + (app.nodePreviewImages?.[n.id]?.length ?? 0), 0)""",
+            node,
+        )
 
     def pictures(self) -> int:
         """How many nodes show a picture."""
         return self.page.evaluate("() => app.graph.nodes.filter(n => (n.imgs?.length || app.nodeOutputs?.[n.id]?.images?.length)).length")
 
-    def told(self) -> list[str]:
-        """What every Eraser shows below its widgets."""
+    def told(self, node: str = "UnHypeEraser") -> list[str]:
+        """What every node of a type shows below its widgets."""
         return self.page.evaluate(
-            """() => app.graph.nodes.filter(n => n.type === 'UnHypeEraser').flatMap(
-                n => n.widgets.filter(w => w.name.includes('text-preview')).map(w => String(w.value)))"""
+            """type => app.graph.nodes.filter(n => n.type === type).flatMap(
+                n => n.widgets.filter(w => w.name.includes('text-preview')).map(w => String(w.value)))""",
+            node,
         )
+
+    def help(self) -> None:
+        """Open the help page of the selected node."""
+        self.page.locator("[data-testid=info-button], .help-button, button:has(.icon-\\[lucide--info\\])").first.click()
 
     def error(self) -> str:
         """The text of the error that is shown, opened as a person would."""
@@ -93,3 +128,11 @@ class Page:
         path = self.out / f"{name}_{self.server.front_end}_{self.looks}.png"
         self.page.screenshot(path=path)
         return path
+
+
+@contextmanager
+def opened(chromium, server, looks: str, out: Path, locale: str = "en") -> Iterator[Page]:
+    """The page of a new user."""
+    context = chromium.new_context(viewport={"width": 1700, "height": 1000})
+    yield Page(context.new_page(), server, looks, out, locale)
+    context.close()

@@ -1,10 +1,14 @@
 """What a person does with a template, and what the page says when something is wrong."""
 
+import json
 from pathlib import Path
 
 import pytest
+from page import opened
 
+pytestmark = pytest.mark.parametrize("server, looks", [("own", "classic"), ("newest", "vue")], indirect=True)
 ROOT = Path(__file__).resolve().parents[2]
+OUT = ROOT / "out" / "browser"
 SAFE = "a dog, google style, on a pink background"
 
 
@@ -25,10 +29,21 @@ def test_another_prompt_is_told_and_a_picture_dropped_on_the_page_brings_its_gra
 def test_the_help_page_of_a_node_opens(page):
     page.template("unhype_demo")
     page.page.evaluate("() => { const n = app.graph.nodes.find(n => n.type === 'UnHypeEraser'); app.canvas.selectNode(n) }")
-    button = page.page.locator("[data-testid=info-button], .help-button, button:has(.icon-\\[lucide--info\\])")
-    button.first.click()
+    page.help()
     page.page.get_by_text("Makes a model forget what an eraser file was trained on").first.wait_for()
+    page.page.wait_for_function("() => document.querySelector('img[src*=\"UnHypeEraser.webp\"]')?.naturalWidth > 100")
     page.shot("help")
+
+
+def test_names_and_help_are_in_the_language_of_the_page(chromium, server, looks):
+    with opened(chromium, server, looks, OUT, "zh") as page:
+        page.load(json.loads((ROOT / "workflows/unhype_demo.json").read_text()))
+        eraser = "app.graph.nodes.find(n => n.type === 'UnHypeEraser')"
+        assert page.page.evaluate(f"() => {eraser}.widgets.find(w => w.name === 'strength').label") == "强度"
+        page.page.evaluate(f"() => app.canvas.selectNode({eraser})")
+        page.help()
+        page.page.get_by_text("让模型逐个提示词地忘记").first.wait_for()
+        page.shot("help_zh")
 
 
 CASES = {

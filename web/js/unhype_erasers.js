@@ -8,6 +8,14 @@ const AFTER = 200; // milliseconds, in which a front end has cleared its texts w
 let pointer; // the latest event, where a menu opens
 window.addEventListener("pointerdown", (event) => (pointer = event), true);
 
+const ENGLISH = { choose: "choose concepts", all: "all of them", connect: "connect Load UnHype Eraser to see the names of its file" };
+let words = ENGLISH; // in the page's language, once it is known (locales/)
+
+async function translated() {
+  const every = await (await api.fetchApi("/i18n")).json();
+  words = { ...ENGLISH, ...every[app.extensionManager.setting.get("Comfy.Locale")]?.unhype };
+}
+
 const widget = (node, name) => node.widgets?.find((w) => w.name === name);
 const input = (node, name) => node.getInputNode(node.inputs.findIndex((i) => i.name === name));
 
@@ -48,8 +56,8 @@ async function offer(node) {
     const shown = name.replaceAll("<", "‹"); // a menu's content is HTML
     return { content: `${on(name) ? "☑" : "☐"} ${shown}`, disabled: on(name) && !others.length, callback: () => write(on(name) ? others : all) };
   });
-  if (every.length) items.unshift({ content: "all of them", callback: () => write(every) });
-  else items.push({ content: "connect Load UnHype Eraser to see the names of its file", disabled: true });
+  if (every.length) items.unshift({ content: words.all, callback: () => write(every) });
+  else items.push({ content: words.connect, disabled: true });
   new window.LiteGraph.ContextMenu(items, { event: pointer, title: "concepts" });
 }
 
@@ -74,6 +82,7 @@ app.registerExtension({
     if (node.comfyClass === "UnHypeEraser") {
       const button = node.addWidget("button", "choose concepts", null, () => offer(node), { serialize: false });
       button.serialize = false;
+      translated().then(() => (button.label = words.choose));
     }
   },
 });

@@ -173,7 +173,8 @@ class Plan:
         An adapter that has not begun yet is there with zeros, so that a compiled model sees the same layers in every step.
         """
         if tuple(labels) not in self.made:
-            made = [(self.term(torch.tensor(labels), *each), begin) for *each, begin in self.terms]
+            numbers = torch.tensor(labels)
+            made = [(self.term(numbers, layers, factors, pairs), begin) for layers, factors, pairs, begin in self.terms]
             self.made[tuple(labels)] = [(term, begin) for term, begin in made if len(term.rows)]
         terms = []
         for term, begin in self.made[tuple(labels)]:

@@ -57,7 +57,7 @@ def add_in_place(output: torch.Tensor, x: torch.Tensor, layer: Layer, rows: Rows
 
 
 def is_its_own(output: torch.Tensor, module: nn.Module) -> bool:
-    """Whether nothing else holds a layer's output: a linear layer's own forward made it, no hook but ours has seen it, no gradient is taken."""
+    """Whether nothing else holds a layer's output: a linear layer's own forward made it, no other hook saw it, no gradient is taken."""
     alone = len(module._forward_hooks) == 1 and "forward" not in vars(module)
     made_here = isinstance(module, nn.Linear) and alone and output.ndim == 3
     return made_here and not torch.is_grad_enabled() and not torch.compiler.is_compiling()

@@ -13,11 +13,11 @@ on one thread, so that other work of the machine is not in them.
 """
 
 import asyncio
+import copy
 import importlib.util
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +30,7 @@ sys.path.insert(0, str(ROOT))
 import torch
 
 from benchmarks import speed_shapes
+from host import core
 from host.start import find_comfy, start_comfy
 
 IMPORTS, SWITCHES, DRAWS = 7, 15, 10_000
@@ -82,26 +83,6 @@ def imports() -> torch.Tensor:
     return torch.tensor([float(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.split()[-1]) for _ in range(IMPORTS)])
 
 
-async def one_import() -> float:
-    """The same in this process, in which a host's own nodes are imported first, as at its start."""
-    start_comfy(find_comfy(None))
-    import utils.extra_config  # noqa: F401  as main.py does, before a folder of that name is found elsewhere
-
-    import nodes
-
-    sys.path.remove(str(ROOT))  # as in a host
-    await nodes.init_builtin_extra_nodes()
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n")
-        seconds = []
-        for pack in (folder, str(ROOT)):
-            started = time.process_time()
-            assert await nodes.load_custom_node(pack, module_parent="custom_nodes")
-            seconds.append(time.process_time() - started)
-    assert "UnHypeEraser" in nodes.NODE_CLASS_MAPPINGS
-    return seconds[1] - seconds[0]
-
-
 class Held:
     """A sampler that takes no steps, and hands over what would take one."""
 
@@ -115,12 +96,7 @@ class Held:
 
 
 def guider_of(case: speed_shapes.Case, model: Any) -> Any:
-    import comfy.samplers
-
-    guider = comfy.samplers.CFGGuider(model)
-    guider.set_conds(case.positive, case.negative)
-    guider.set_cfg(case.cfg)
-    return guider
+    return core.guider(model, case.positive, case.negative, case.cfg)
 
 
 def steps(case: speed_shapes.Case, models: dict[str, Any], rounds: int) -> dict[str, torch.Tensor]:
@@ -146,9 +122,6 @@ def steps(case: speed_shapes.Case, models: dict[str, Any], rounds: int) -> dict[
 
 def switches(case: speed_shapes.Case, erased: Any) -> dict[str, torch.Tensor]:
     """Seconds of a new prompt, and of another LoRA of the same layers and rank by core's loader."""
-    import comfy.model_management
-    import comfy.sd
-
     lora, hypernetwork = speed_shapes.part("unhype.lora"), speed_shapes.part("unhype.hypernetwork")
     network = case.eraser.network
     condition = speed_shapes.part("nodes.patching").read_conditioning(case.positive, "the prompt", case.eraser)
@@ -156,11 +129,10 @@ def switches(case: speed_shapes.Case, erased: Any) -> dict[str, torch.Tensor]:
     loras = [lora.as_lora(dict(zip(network.shape.layers, factors)), case.keys) for _ in range(2)]
     turn = 0
 
-    def core() -> None:
+    def theirs() -> None:
         nonlocal turn
         turn += 1
-        clone, _ = comfy.sd.load_lora_for_models(case.model, None, loras[turn % 2], 1.0, 0.0)
-        comfy.model_management.load_models_gpu([clone])
+        core.load_lora(case.model, loras[turn % 2])
 
     guider = guider_of(case, erased)
     guider.inner_model, guider.conds = case.model.model, {}
@@ -170,7 +142,7 @@ def switches(case: speed_shapes.Case, erased: Any) -> dict[str, torch.Tensor]:
         guider.conds = {role: [dict(c, model_conds={}) for c in conds] for role, conds in guider.original_conds.items()}
         wrapper(Executor(guider), None)
 
-    return interleaved({"ours": ours, "core": core}, SWITCHES)
+    return interleaved({"ours": ours, "core": theirs}, SWITCHES)
 
 
 class Executor(SimpleNamespace):
@@ -185,8 +157,6 @@ class Executor(SimpleNamespace):
 
 def forced(eraser: Any, fires: bool) -> Any:
     """The eraser with a switch that always or never fires."""
-    import copy
-
     network = copy.deepcopy(eraser.network)
     network.switch.threshold.fill_(-1e9 if fires else 1e9)
     return speed_shapes.part("unhype.checkpoint").Eraser(network, eraser.family, eraser.concepts, source=eraser.source)
@@ -222,7 +192,8 @@ def write(started: dict[str, float], found: dict[str, dict]) -> None:
 def main() -> int:
     torch.set_num_threads(1)
     if "--import" in sys.argv:
-        print(asyncio.run(one_import()))
+        start_comfy(find_comfy(None))
+        print(asyncio.run(core.import_seconds(ROOT)))
         return 0
     if "--shape" in sys.argv:
         start_comfy(find_comfy(None))

@@ -30,6 +30,7 @@ sys.path.insert(0, str(ROOT))
 import torch
 
 from benchmarks import speed_shapes
+from host import trials
 from host.start import find_comfy, start_comfy
 
 IMPORTS, SWITCHES, DRAWS = 7, 15, 10_000
@@ -87,18 +88,10 @@ async def one_import() -> float:
     start_comfy(find_comfy(None))
     import utils.extra_config  # noqa: F401  as main.py does, before a folder of that name is found elsewhere
 
-    import nodes
-
     sys.path.remove(str(ROOT))  # as in a host
-    await nodes.init_builtin_extra_nodes()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n")
-        seconds = []
-        for pack in (folder, str(ROOT)):
-            started = time.process_time()
-            assert await nodes.load_custom_node(pack, module_parent="custom_nodes")
-            seconds.append(time.process_time() - started)
-    assert "UnHypeEraser" in nodes.NODE_CLASS_MAPPINGS
+        seconds = await trials.import_packs(folder, str(ROOT))
     return seconds[1] - seconds[0]
 
 
@@ -115,12 +108,7 @@ class Held:
 
 
 def guider_of(case: speed_shapes.Case, model: Any) -> Any:
-    import comfy.samplers
-
-    guider = comfy.samplers.CFGGuider(model)
-    guider.set_conds(case.positive, case.negative)
-    guider.set_cfg(case.cfg)
-    return guider
+    return trials.guider_of(model, case.positive, case.negative, case.cfg)
 
 
 def steps(case: speed_shapes.Case, models: dict[str, Any], rounds: int) -> dict[str, torch.Tensor]:
@@ -146,9 +134,6 @@ def steps(case: speed_shapes.Case, models: dict[str, Any], rounds: int) -> dict[
 
 def switches(case: speed_shapes.Case, erased: Any) -> dict[str, torch.Tensor]:
     """Seconds of a new prompt, and of another LoRA of the same layers and rank by core's loader."""
-    import comfy.model_management
-    import comfy.sd
-
     lora, hypernetwork = speed_shapes.part("unhype.lora"), speed_shapes.part("unhype.hypernetwork")
     network = case.eraser.network
     condition = speed_shapes.part("nodes.patching").read_conditioning(case.positive, "the prompt", case.eraser)
@@ -159,8 +144,7 @@ def switches(case: speed_shapes.Case, erased: Any) -> dict[str, torch.Tensor]:
     def core() -> None:
         nonlocal turn
         turn += 1
-        clone, _ = comfy.sd.load_lora_for_models(case.model, None, loras[turn % 2], 1.0, 0.0)
-        comfy.model_management.load_models_gpu([clone])
+        trials.put_lora(case.model, loras[turn % 2])
 
     guider = guider_of(case, erased)
     guider.inner_model, guider.conds = case.model.model, {}

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks.fullsize import FLUX, SD15
-from host import versions
+from host import trials, versions
 
 PACK = "unhype_pack"
 RANK, STEPS, HIDDEN, QUERIES, BOTTLENECK = 4, 300, 64, 4, 12  # the trainer's own
@@ -59,22 +59,11 @@ def demo() -> Case:
 
 def random(name: str) -> Case:
     """A model of SHAPES and an eraser of the size that the trainer gives it."""
-    import comfy.model_management
-    import comfy.model_patcher
-    import comfy.supported_models
-
     sizes = SHAPES[name]
     config = versions.flux_sizes(sizes.config) if sizes.kind == "Flux" else sizes.config
-    supported = getattr(comfy.supported_models, sizes.kind)(dict(config))
-    supported.unet_config.update(config)
-    supported.set_inference_dtype(torch.float32, None)
-    model = supported.get_model({}, "", torch.device("cpu")).requires_grad_(False)
-    torch.manual_seed(0)
-    for path, parameter in model.diffusion_model.named_parameters():
-        parameter.data.fill_(1) if "norm" in path else parameter.data.normal_(std=max(1, parameter[0].numel()) ** -0.5)
-    patcher = comfy.model_patcher.ModelPatcher(model, load_device=torch.device("cpu"), offload_device=torch.device("cpu"))
+    patcher = trials.random_model(sizes.kind, config)
     prompt = lambda: [[torch.randn(1, sizes.tokens, sizes.text), {"pooled_output": torch.randn(1, POOLED)}]]
-    return Case(patcher, eraser_for(model.diffusion_model, sizes), prompt(), prompt(), sizes.latents, sizes.cfg, sizes.keys)
+    return Case(patcher, eraser_for(patcher.model.diffusion_model, sizes), prompt(), prompt(), sizes.latents, sizes.cfg, sizes.keys)
 
 
 def eraser_for(diffusion_model: torch.nn.Module, sizes: Sizes) -> Any:

@@ -13,11 +13,11 @@ on one thread, so that other work of the machine is not in them.
 """
 
 import asyncio
-import copy
 import importlib.util
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 import torch
 
 from benchmarks import speed_shapes
-from host import core
+from host import trials
 from host.start import find_comfy, start_comfy
 
 IMPORTS, SWITCHES, DRAWS = 7, 15, 10_000
@@ -83,6 +83,18 @@ def imports() -> torch.Tensor:
     return torch.tensor([float(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.split()[-1]) for _ in range(IMPORTS)])
 
 
+async def one_import() -> float:
+    """The same in this process, in which a host's own nodes are imported first, as at its start."""
+    start_comfy(find_comfy(None))
+    import utils.extra_config  # noqa: F401  as main.py does, before a folder of that name is found elsewhere
+
+    sys.path.remove(str(ROOT))  # as in a host
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n")
+        seconds = await trials.import_packs(folder, str(ROOT))
+    return seconds[1] - seconds[0]
+
+
 class Held:
     """A sampler that takes no steps, and hands over what would take one."""
 
@@ -96,7 +108,7 @@ class Held:
 
 
 def guider_of(case: speed_shapes.Case, model: Any) -> Any:
-    return core.guider(model, case.positive, case.negative, case.cfg)
+    return trials.guider_of(model, case.positive, case.negative, case.cfg)
 
 
 def steps(case: speed_shapes.Case, models: dict[str, Any], rounds: int) -> dict[str, torch.Tensor]:
@@ -129,10 +141,10 @@ def switches(case: speed_shapes.Case, erased: Any) -> dict[str, torch.Tensor]:
     loras = [lora.as_lora(dict(zip(network.shape.layers, factors)), case.keys) for _ in range(2)]
     turn = 0
 
-    def theirs() -> None:
+    def core() -> None:
         nonlocal turn
         turn += 1
-        core.load_lora(case.model, loras[turn % 2])
+        trials.put_lora(case.model, loras[turn % 2])
 
     guider = guider_of(case, erased)
     guider.inner_model, guider.conds = case.model.model, {}
@@ -142,7 +154,7 @@ def switches(case: speed_shapes.Case, erased: Any) -> dict[str, torch.Tensor]:
         guider.conds = {role: [dict(c, model_conds={}) for c in conds] for role, conds in guider.original_conds.items()}
         wrapper(Executor(guider), None)
 
-    return interleaved({"ours": ours, "core": theirs}, SWITCHES)
+    return interleaved({"ours": ours, "core": core}, SWITCHES)
 
 
 class Executor(SimpleNamespace):
@@ -157,6 +169,8 @@ class Executor(SimpleNamespace):
 
 def forced(eraser: Any, fires: bool) -> Any:
     """The eraser with a switch that always or never fires."""
+    import copy
+
     network = copy.deepcopy(eraser.network)
     network.switch.threshold.fill_(-1e9 if fires else 1e9)
     return speed_shapes.part("unhype.checkpoint").Eraser(network, eraser.family, eraser.concepts, source=eraser.source)
@@ -192,8 +206,7 @@ def write(started: dict[str, float], found: dict[str, dict]) -> None:
 def main() -> int:
     torch.set_num_threads(1)
     if "--import" in sys.argv:
-        start_comfy(find_comfy(None))
-        print(asyncio.run(core.import_seconds(ROOT)))
+        print(asyncio.run(one_import()))
         return 0
     if "--shape" in sys.argv:
         start_comfy(find_comfy(None))

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from trainer.prompts import rolls as made_of
 from trainer.prompts.concepts import parse_erase
 from trainer.prompts.names import NAMES
 from trainer.prompts.rolls import rolls
@@ -36,7 +37,7 @@ def test_every_concept_stands_in_rolls_of_both_parts_and_several_together_in_a_f
         own = [{s.named, *s.also} for s in found if s.named is not None and s.held_out == out]
         assert set().union(*own) == set(range(len(erased)))
         assert {len(named) for named in own} == {1 + len(erased) // 10}
-    assert len([s for s in found if s.named is not None]) < 200 * len(erased) ** 0.5
+    assert len([s for s in found if s.named is not None]) < 2 * made_of.TARGETS * len(erased) ** 0.5
 
 
 def test_names_and_words_of_the_calibration_are_in_no_roll_that_is_fitted():

@@ -17,7 +17,7 @@ OF_TARGETS = 0.5  # of a batch, at most: the targets of a hundred concepts would
 TAIL = 0.005  # of held-out scores that the threshold does not look at: a prompt may mean more than its label says
 # The threshold lies where by the last UPPER of the safe scores, thinning out as they do, one text in 1 / SELDOM would lie above. Where
 # that is nearer to the targets, it lies MARGIN of the way to them: people write what no text of ours holds.
-UPPER, SELDOM, MARGIN = 0.05, 1e-4, 0.75
+UPPER, SELDOM, MARGIN = 0.05, 5e-5, 0.75
 ENOUGH = 10  # scores that a tail is told by
 UNKNOWN = -1  # label of a prompt that may mean the concept or not, on which it is neither fitted nor judged
 

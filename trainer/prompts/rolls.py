@@ -13,7 +13,7 @@ from .templates import fill
 from .written import Written, free_of
 
 WORDS, PEOPLE = 300, 200  # rolls of words and of names without a target
-TARGETS = 120  # with targets, of one concept; of more, as their root
+TARGETS = 120  # with targets, of one concept; of more as their root
 LENGTH = 3, 24  # words or names in a roll
 TOGETHER = 10  # one target among others for every ten concepts in a file
 JOINED = (", ", ", by ", ". ")

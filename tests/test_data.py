@@ -11,6 +11,7 @@ from host.encode import Text
 from trainer import data, reading, samples
 from trainer.config import Config
 from trainer.prompts import wordings
+from trainer.prompts.neighbours import Apart
 from trainer.prompts.written import parsed
 from trainer.samples import Samples
 from unhype.condition import Condition
@@ -61,7 +62,9 @@ def made(tmp_path, monkeypatch, *erase: str, family="flux", objective="direct", 
     monkeypatch.setattr(wordings, "joined", lambda condition, others, rng: condition)
     monkeypatch.setattr(wordings, "SHARE_WEIGHTED", 0.0)
     monkeypatch.setattr(wordings, "SHARE_AMONG", 0.0)
-    monkeypatch.setattr(data, "told_apart", lambda backbone, erased, retain, count, seed: (["stone", "cloud", "moss"], erased))
+    monkeypatch.setattr(
+        data, "told_apart", lambda backbone, erased, retain, count, seed: Apart(["stone", "cloud", "moss"], erased, ["stone"])
+    )
     monkeypatch.setattr(reading, "written", lambda: WRITTEN)
     encoder = Numbered(family)
     config = Config(base="demo", clip_skips=[1, 2], erase=list(erase), out=str(tmp_path / "x.safetensors"), retain=["dog", "pig", "bear"])

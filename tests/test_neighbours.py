@@ -159,7 +159,7 @@ class Ring:
 )
 def test_words_that_may_mean_a_target_are_not_called_meaningless(targets, expected):
     assert FAR == 0.5  # 60 degrees
-    assert set(told_apart(Ring(), concepts(*targets), [], 800, 0)[0]) == expected
+    assert set(told_apart(Ring(), concepts(*targets), [], 800, 0).drawn) == expected
 
 
 def concepts(*words):
@@ -167,12 +167,18 @@ def concepts(*words):
 
 
 def test_meaningless_words_are_drawn_by_the_seed():
-    drawn = {tuple(told_apart(Ring(), concepts("1000"), [], 6, seed)[0]) for seed in (0, 0, 1)}
+    drawn = {tuple(told_apart(Ring(), concepts("1000"), [], 6, seed).drawn) for seed in (0, 0, 1)}
     assert len(drawn) == 2
 
 
+def test_what_is_left_of_the_vocabulary_is_near_no_target():
+    every = set(Ring().vocabulary())
+    others = told_apart(Ring(), concepts("0", "100"), [], 6, 0).others
+    assert not {"10", "70", "350"} & set(others) and set(others) < every
+
+
 def test_the_encoders_own_words_that_may_mean_a_concept_are_its_but_not_what_is_retained(monkeypatch):
-    meant = lambda retain: [e.words for e in told_apart(Ring(), concepts("0", "100"), retain, 6, 0)[1]]
+    meant = lambda retain: [e.words for e in told_apart(Ring(), concepts("0", "100"), retain, 6, 0).meant]
     assert meant([]) == [("0", "10", "350"), ("100", "70")]
     assert meant(["350"]) == [("0", "10"), ("100", "70")]
     monkeypatch.setattr(neighbours, "SUPERORDINATES", ("10",))
@@ -200,5 +206,5 @@ def test_on_the_demo_base(comfy):
     vocabulary = backbone.vocabulary()
     assert {"cat", "kitty", "house"} <= set(vocabulary) and all(w.isascii() and w.isalpha() for w in vocabulary)
     with torch.inference_mode():
-        assert 30 < len((apart := told_apart(backbone, concepts("cat"), [], 60, 0))[0]) <= 60
-        assert {"kitty", "feline"} <= set(apart[1][0].words) and "dog" not in apart[1][0].words
+        assert 30 < len((apart := told_apart(backbone, concepts("cat"), [], 60, 0)).drawn) <= 60
+        assert {"kitty", "feline"} <= set(apart.meant[0].words) and "dog" not in apart.meant[0].words

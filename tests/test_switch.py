@@ -1,6 +1,7 @@
 """Fitting and calibrating the switch on synthetic prompts, and the state that --resume continues from."""
 
 import errno
+import math
 import random
 import struct
 
@@ -12,7 +13,7 @@ from trainer.config import Config, ConfigError
 from trainer.run.sealed import Damaged, read_sealed, write_sealed
 from trainer.state import load_state, refuse_other_settings, save_state, state_path
 from trainer.states import States
-from trainer.switch import MARGIN, TAIL, UNKNOWN, calibrate, fit_switch, scores
+from trainer.switch import MARGIN, SELDOM, TAIL, UNKNOWN, calibrate, fit_switch, scores
 from unhype import checkpoint
 from unhype.condition import Condition, read_condition
 from unhype.hypernetwork import Hypernetwork, Shape
@@ -72,9 +73,9 @@ def test_a_prompt_of_two_concepts_reaches_both_and_fires_while_one_of_them_is_on
 
 
 def many(concepts: int, seed: int) -> tuple[States, torch.Tensor]:
-    """Sixty safe prompts, and twenty of each concept: its word, and in every fifth of them that of the next one as well."""
+    """Three hundred safe prompts, and twenty of each concept: its word, and in every fifth of them that of the next one as well."""
     rng = torch.Generator().manual_seed(seed)
-    of = [*[-1] * 60, *(k for k in range(concepts) for _ in range(20))]
+    of = [*[-1] * 300, *(k for k in range(concepts) for _ in range(20))]
     tokens, labels = torch.randn(len(of), T, D, generator=rng), torch.zeros(len(of), concepts)
     for n, k in enumerate(of):
         for concept in [] if k < 0 else [k, (k + 1) % D] if n % 5 == 0 else [k]:
@@ -127,6 +128,14 @@ def test_a_safe_prompt_that_scores_like_a_target_is_an_error_and_does_not_lift_t
     assert (report["lowest_target"], report["highest_safe"]) == (pytest.approx(7 + 2 * TAIL), pytest.approx(-3 * TAIL, abs=1e-6))
     assert report["threshold"] == pytest.approx(MARGIN * report["lowest_target"] + (1 - MARGIN) * report["highest_safe"])
     assert (report["misses"], report["false_alarms"]) == (0, pytest.approx(0.2))
+
+
+def test_the_threshold_lies_where_safe_scores_have_thinned_out_not_farther_from_them_than_it_must():
+    safe = (-torch.rand(4000, generator=torch.Generator().manual_seed(0), dtype=torch.double).log()).tolist()  # exponential
+    far, near = calibrated([90, 91, 92], safe), calibrated([9.5, 9.6, 9.7], safe)
+    assert far["threshold"] == pytest.approx(-math.log(SELDOM), rel=0.1)
+    assert far["highest_safe"] < far["threshold"] < MARGIN * far["lowest_target"]
+    assert near["threshold"] == pytest.approx(MARGIN * near["lowest_target"] + (1 - MARGIN) * near["highest_safe"], rel=1e-3)
 
 
 def test_a_target_that_scores_like_a_safe_prompt_is_missed():

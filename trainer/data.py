@@ -40,8 +40,8 @@ class Texts:
         bare = [concepts.bare_prompts(list(e.words), words, BARE, seed + k) for k, e in enumerate(erased)]
         safe_names = random.Random(seed).sample(words, min(len(words), max(BARE, 2 * len(erased))))
         with watched(backbone, "encoding the text encoder's own words", None, progress):
-            known, meant = told_apart(backbone, erased, config.retain, VOCABULARY, seed)
-        self.words = known
+            apart = told_apart(backbone, erased, config.retain, VOCABULARY, seed)
+        self.words = known = apart.drawn
         among = lambda prompts, s: [
             text
             for i, (pool, most) in enumerate(((words, NAMES), (known, ANY), (known, ANY)))
@@ -64,7 +64,7 @@ class Texts:
             every = [backbone.encode(prompts, skip).condition() for skip in config.clip_skips]
         count = len(self.target_texts)
         self.conditions = every  # targets, then safe prompts; the others are parts of them
-        self.text_read = read_text(config, backbone, every[0], meant, progress)
+        self.text_read = read_text(config, backbone, every[0], apart, progress)
         self.target_conditions, self.safe_conditions = [c.rows(slice(count)) for c in every], [c.rows(slice(count, None)) for c in every]
 
     def seen(self) -> set[str]:

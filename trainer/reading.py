@@ -9,6 +9,8 @@ from unhype.condition import Condition
 
 from .config import Config
 from .prompts.concepts import Erase
+from .prompts.neighbours import Apart
+from .prompts.rolls import rolls
 from .prompts.sentences import HELD_OUT, Sentence, mentions, sentences
 from .prompts.written import written
 from .run.beside import text_path
@@ -47,18 +49,18 @@ def labels_of(made: list[Sentence], meant: list[Erase]) -> torch.Tensor:
     for row, (sentence, mentioned) in enumerate(zip(made, mentions([s.text for s in made], meant))):
         labels[row, sorted(mentioned)] = UNKNOWN
         if sentence.named is not None:
-            labels[row, sentence.named] = 1
+            labels[row, [sentence.named, *sentence.also]] = 1
     return labels
 
 
-def read_text(config: Config, backbone: Backbone, own: Condition, meant: list[Erase], progress) -> Reading:
+def read_text(config: Config, backbone: Backbone, own: Condition, apart: Apart, progress) -> Reading:
     """Written text without and with the targets: all of it, or evenly as much as there is time and room for.
 
     Args:
-        own: the training's other prompts, of one clip skip. meant: the concepts with every word that may mean them.
+        own: the training's other prompts, of one clip skip. apart: the encoder's words.
     """
     erased = config.erased()
-    made = sentences(erased, written(), config.retain, config.seed)
+    made = sentences(erased, written(), config.retain, config.seed) + rolls(erased, written(), apart.others, config.seed)
     made = [s for s, fits in zip(made, backbone.one_chunk([s.text for s in made])) if fits]
     usual = max(1, int(own.mask.sum()) // len(own.mask))
     most = min(max(STATES // usual, len(own.mask)), max(1, ROOM // (usual * own.tokens.shape[2])))
@@ -69,4 +71,4 @@ def read_text(config: Config, backbone: Backbone, own: Condition, meant: list[Er
         of_kept = cached(backbone, texts[: len(kept)], config.clip_skips, text_path(config.out), progress)
         states = States.together([of_kept, read(backbone, texts[len(kept) :], config.clip_skips)])
     made = [*kept, *put]
-    return Reading(texts, states, labels_of(made, meant), torch.tensor([s.held_out for s in made], dtype=torch.bool))
+    return Reading(texts, states, labels_of(made, apart.meant), torch.tensor([s.held_out for s in made], dtype=torch.bool))

@@ -1,5 +1,7 @@
 """Fitting the switch: one linear probe per concept over token states, and its threshold from text that it was not fitted on."""
 
+import math
+
 import torch
 from torch.nn import functional as F
 
@@ -8,14 +10,15 @@ from unhype.hypernetwork import Hypernetwork
 
 from .states import States
 
-ITERATIONS, BATCH, LEARNING_RATE = 600, 256, 0.05
+ITERATIONS, BATCH, LEARNING_RATE = 1800, 256, 0.05
 AVERAGED = 0.5  # of the iterations, the last: their mean is taken, so that no single batch counts
 WEIGHT_DECAY = 0.002  # of each concept by itself, however many there are
 OF_TARGETS = 0.5  # of a batch, at most: the targets of a hundred concepts would crowd out what is safe
 TAIL = 0.005  # of held-out scores that the threshold does not look at: a prompt may mean more than its label says
-# Where between the highest safe and the lowest target score the threshold lies: about the middle. People write what no text of
-# ours holds, and bury a word deeper in a list of tags than ours do.
-MARGIN = 0.55
+# The threshold lies where by the last UPPER of the safe scores, thinning out as they do, one text in 1 / SELDOM would lie above. Where
+# that is nearer to the targets, it lies MARGIN of the way to them: people write what no text of ours holds.
+UPPER, SELDOM, MARGIN = 0.05, 5e-5, 0.75
+ENOUGH = 10  # scores that a tail is told by
 UNKNOWN = -1  # label of a prompt that may mean the concept or not, on which it is neither fitted nor judged
 
 
@@ -82,8 +85,8 @@ def scores(network: Hypernetwork, states: States) -> torch.Tensor:
     return torch.cat(found)
 
 
-def edges(target: torch.Tensor, safe: torch.Tensor) -> tuple[float, float]:
-    """The lowest target and the highest safe score, but for their tails and for what lies on the wrong side.
+def parted(target: torch.Tensor, safe: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Target and safe scores without what lies on the wrong side.
 
     A safe prompt may hold a word that the text encoder takes for the concept. It counts as an error; where the threshold lies
     is up to the others. The sides part where the shares of errors are least together, in the middle of the widest such gap.
@@ -91,13 +94,20 @@ def edges(target: torch.Tensor, safe: torch.Tensor) -> tuple[float, float]:
     scores = torch.cat([target, safe]).unique()
     middle, gap = (scores[1:] + scores[:-1]) / 2, scores.diff()
     parts = (middle < target.max()) & (middle >= safe.min())
-    if parts.any():
-        below = [torch.searchsorted(side.sort().values, middle) / len(side) for side in (target, safe)]
-        errors = below[0] + 1 - below[1]
-        least = parts & (errors <= errors[parts].min() + 1e-6)
-        parting = middle[torch.where(least, gap, -1).argmax()]
-        target, safe = target[target > parting], safe[safe <= parting]
-    return target.quantile(TAIL).item(), safe.quantile(1 - TAIL).item()
+    if not parts.any():
+        return target, safe
+    below = [torch.searchsorted(side.sort().values, middle) / len(side) for side in (target, safe)]
+    errors = below[0] + 1 - below[1]
+    least = parts & (errors <= errors[parts].min() + 1e-6)
+    parting = middle[torch.where(least, gap, -1).argmax()]
+    return target[target > parting], safe[safe <= parting]
+
+
+def seldom(safe: torch.Tensor) -> float:
+    """The score that SELDOM of texts would exceed if they went on as the highest of these do, by an exponential tail; of few, none."""
+    start = safe.quantile(1 - UPPER)
+    beyond = safe[safe > start] - start
+    return (start + beyond.mean() * math.log(UPPER / SELDOM)).item() if len(beyond) >= ENOUGH else math.inf
 
 
 @torch.no_grad()
@@ -115,8 +125,9 @@ def calibrate(network: Hypernetwork, states: States, labels: torch.Tensor) -> li
                 f"of the held-out prompts {len(target)} name it and {len(safe)} do not, "
                 "expected some of each; give more templates or more retain concepts"
             )
-        low, high = edges(target, safe)
-        threshold = high + MARGIN * (low - high)
+        own, others = parted(target, safe)
+        low, high = own.quantile(TAIL).item(), others.quantile(1 - TAIL).item()
+        threshold = min(high + MARGIN * (low - high), max(high, seldom(others)))
         network.switch.threshold[k] = threshold
         report.append(
             {

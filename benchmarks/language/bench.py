@@ -83,7 +83,7 @@ def rows(measured: Measured) -> dict[str, list]:
         phrases = {"homonyms": "homonym", "synonyms": "synonym", "near": "near"}
         found |= {"beside": measured.beside()} | {key: measured.phrases(what) for key, what in phrases.items()}
     fit = measured.fitted
-    return found | {"cost": [{"file": measured.label, "names": len(measured.names)} | fit.prompts | fit.seconds]}
+    return found | {"cost": [{"file": measured.label, "names": len(measured.names)} | fit.prompts | {"switch": fit.seconds}]}
 
 
 def run(captions: Path, prompts: Path, out: Path, wanted: list[str], quick: bool, say=print) -> dict:

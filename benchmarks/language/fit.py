@@ -18,19 +18,18 @@ class Fitted:
     concepts: list[Concept]
     network: Hypernetwork
     prompts: dict[str, int]  # that the switch was fitted on
-    seconds: dict[str, float]
+    seconds: float  # of the fit
 
 
 def fitted(backbone, concepts: list[Concept], entries: list[str], settings: dict, folder: Path, progress) -> Fitted:
     """A file of `entries`, one of each concept, by a training's defaults but for `settings`; `folder` is where it would lie."""
-    started = time.time()
     settings = {"base": "MiniLM", "out": str(folder / "language.safetensors"), "erase": entries, "clip_skips": [1]} | settings
     config = resolve(from_mapping(settings, "the language benchmark"), backbone, progress)
     texts = Texts(config, backbone, progress)
-    encoded = time.time()
+    started = time.process_time()
     condition = texts.conditions[0]
     network = Hypernetwork(config.shape((), condition.pooled.shape[1], condition.tokens.shape[2]))
     network.standardise.fit(*texts.conditions)
     fit_switch(config, network, texts)
-    seconds = {"encoding": round(encoded - started, 1), "switch": round(time.time() - encoded, 1)}
-    return Fitted(concepts, network, {"targets": len(texts.target_texts), "safe": len(texts.safe_texts)}, seconds)
+    prompts = {"targets": len(texts.target_texts), "safe": len(texts.safe_texts), "written": len(texts.text_read.texts)}
+    return Fitted(concepts, network, prompts, round(time.process_time() - started, 1))

@@ -112,6 +112,8 @@ def page(result: dict) -> str:
     parts += alluded(result) if "beside" in result else []
     parts += with_synonyms(result["with_synonyms"]) if "with_synonyms" in result else []
     parts += examples(result) if "examples" in result else []
-    parts.append("## What it costs\n\nSeconds of one core:\n")
-    rows = [[c["file"], c["targets"], c["safe"], c["encoding"], c["switch"]] for c in result["cost"]]
-    return "\n".join([*parts, table(["file of", "target prompts", "safe prompts", "encoding", "the switch"], rows)])
+    parts.append(
+        "## What it costs\n\nPrompts of a training, written texts without and with targets, and the processor's seconds of the fit:\n"
+    )
+    rows = [[c[key] for key in ("file", "targets", "safe", "written", "switch")] for c in result["cost"]]
+    return "\n".join([*parts, table(["file of", "target prompts", "safe prompts", "written texts", "the fit, s"], rows)])

@@ -41,9 +41,16 @@ def embed(backbone: Backbone, templates: list[str], names: list[str], others: li
     return Read({name: row for row, name in enumerate(every)}, raw, unit)
 
 
-def told_apart(backbone: Backbone, erased: list[Erase], retain: list[str], count: int, seed: int) -> tuple[list[str], list[Erase]]:
-    """`count` words of the text encoder's vocabulary, drawn by the seed, that mean none of the targets; and the concepts with
-    the encoder's own words for the same, but for what is retained and for wider words ("animal").
+class Apart(NamedTuple):
+    """Words of the text encoder's own vocabulary, by what they may mean."""
+
+    drawn: list[str]  # by the seed, that mean none of the targets
+    meant: list[Erase]  # the concepts with the encoder's words for the same, but for what is retained and for wider words ("animal")
+    others: list[str]  # all that are not near a target
+
+
+def told_apart(backbone: Backbone, erased: list[Erase], retain: list[str], count: int, seed: int) -> Apart:
+    """The vocabulary beside the targets, `count` words of it drawn.
 
     A word that may mean one, "automobile" for car, must not stand in a prompt that is called safe. FAR is careful for words that
     are drawn by lot; what people write holds "shooting" and "shot", which are no guns.
@@ -59,7 +66,12 @@ def told_apart(backbone: Backbone, erased: list[Erase], retain: list[str], count
     apart = [w for w, cosine in zip(words, meant.amax(1).tolist()) if cosine < FAR]
     cosine = {(n, t): c for n, row in zip(names, meant[len(words) :].tolist()) for t, c in zip(targets, row)}
     own = [[n for w in e.words for n in near[w] if cosine.get((n, w), 0) >= unfamiliar.SYNONYM] for e in erased]
-    return apart, [dataclasses.replace(e, words=tuple(dict.fromkeys([*e.words, *more]))) for e, more in zip(erased, own)]
+    near_one = {n for (n, _), c in cosine.items() if c >= FAR} | {*words} - {*apart}
+    return Apart(
+        apart,
+        [dataclasses.replace(e, words=tuple(dict.fromkeys([*e.words, *more]))) for e, more in zip(erased, own)],
+        [w for w in known if w not in near_one],
+    )
 
 
 def resolve(config: Config, backbone: Backbone, progress=print) -> Config:

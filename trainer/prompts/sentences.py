@@ -13,7 +13,7 @@ from .words import FUNCTION_WORDS, SUPERORDINATES
 from .written import Written, mentioned, put
 
 HELD_OUT = 5  # every fifth kind of text goes to the switch's calibration
-TARGETS, FEWEST, MOST = 4000, 90, 400  # texts with a target in them, of all concepts together; of one, at the least and at the most
+TARGETS, FEWEST, MOST = 4000, 60, 400  # texts with a target in them, of all concepts together; of one, at the least and at the most
 LONG, TAGS = 4, 4  # every fourth of them is a long prompt, every fourth a list of tags
 SAFE = 300  # texts of every kind that is made without a target
 RUN = (2, 12)  # function words
@@ -26,12 +26,12 @@ class Sentence:
     text: str
     named: int | None  # the concept that was put into it
     held_out: bool  # for the calibration
+    also: tuple[int, ...] = ()  # other concepts that were
 
 
 def sentences(erased: list[Erase], texts: tuple[Written, ...], retain: list[str], seed: int) -> list[Sentence]:
     """Every text as it is, long prompts and lists of tags made of them, and for every concept texts with one of its words."""
-    kinds = list(dict.fromkeys(t.kind for t in texts))
-    held_out = set(kinds[HELD_OUT - 1 :: HELD_OUT])
+    held_out = held_out_kinds(texts)
     count = min(MOST, max(FEWEST, TARGETS // len(erased)))
     return [
         Sentence(text, named, out)
@@ -43,6 +43,11 @@ def sentences(erased: list[Erase], texts: tuple[Written, ...], retain: list[str]
             *((text, k) for k, e in enumerate(erased) for text in targets(e, some, count * share // HELD_OUT, seed + k)),
         ]
     ]
+
+
+def held_out_kinds(texts: tuple[Written, ...]) -> set[str]:
+    kinds = list(dict.fromkeys(t.kind for t in texts))
+    return set(kinds[HELD_OUT - 1 :: HELD_OUT])
 
 
 def safe(texts: list[Written], retain: list[str], count: int, seed: int) -> list[str]:

@@ -117,7 +117,7 @@ def test_writes_eraser_log_previews_and_state(whole):
 
 def test_what_reads_the_prompt_learns_slower_than_the_heads():
     from trainer.config import Config
-    from trainer.train import READERS_RATE, new_optimizer
+    from trainer.optimizer import READERS_RATE, new_optimizer
 
     network = Hypernetwork(Shape((Layer("a", 8, 8),), 2, 10, 16, 2, 12, 12, 2))
     network.switch.requires_grad_(False)

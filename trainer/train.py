@@ -40,10 +40,12 @@ from trainer.config import Config, ConfigError, parse_arguments
 from trainer.data import Data
 from trainer.extend import take_over
 from trainer.objectives import OBJECTIVES, retention_loss
+from trainer.optimizer import new_optimizer, update
 from trainer.prompts import doubts
 from trainer.prompts.neighbours import resolve
 from trainer.run.beside import log_path
 from trainer.run.divergence import Diverged, diverged
+from trainer.run.guard import Guard
 from trainer.run.lock import Busy, only_run
 from trainer.run.log import Log, peak_mb
 from trainer.run.progress import Progress, never_refuse, say, watched
@@ -61,11 +63,6 @@ from unhype.hypernetwork import Hypernetwork
 from unhype.layers import layer_table
 from unhype.sketch import in_full, sketch
 
-WARMUP, DECAY = 0.05, 0.4  # shares of the iterations in which the learning rate rises, and falls to zero
-CLIP = 1.0  # gradient norm
-# What reads the prompt learns at this share of the heads' rate: as fast as they, the retention loss drives h into the flat
-# side of SiLU, of a dozen concepts one or two stay there with a short adapter, and they are drawn.
-READERS, READERS_RATE = ("trunk.", "summary.", "concept"), 0.3
 MISSED = 3  # exit code of a training that misses a bar
 RECIPE = 1  # counted up where the same settings make another eraser than before
 
@@ -107,27 +104,6 @@ def usual_length(network: Hypernetwork, data: Data) -> torch.Tensor:
     return torch.stack([torch.cat(length)[rows.to(device)].median() for rows in alone.T])
 
 
-def rate(config: Config, iteration: int) -> float:
-    done = iteration / config.iterations
-    return config.learning_rate * min(1, (done + 1 / config.iterations) / WARMUP, (1 - done) / DECAY)
-
-
-def new_optimizer(network, config: Config) -> torch.optim.Adam:
-    """Adam over what is trained, in two groups with their `share` of the learning rate."""
-    trained = [(name.startswith(READERS), p) for name, p in network.named_parameters() if p.requires_grad]
-    heads = {"params": [p for reads, p in trained if not reads], "share": 1.0}
-    readers = {"params": [p for reads, p in trained if reads], "share": READERS_RATE}
-    return torch.optim.Adam([heads, readers], lr=config.learning_rate, betas=(0.9, 0.99))
-
-
-def update(optimizer: torch.optim.Adam, config: Config, iteration: int) -> None:
-    """One step of the optimizer at the schedule's learning rate, each group's gradient clipped."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["share"] * rate(config, iteration)
-        torch.nn.utils.clip_grad_norm_(group["params"], CLIP)
-    optimizer.step()
-
-
 def make_room(config: Config, backbone: Backbone, progress=print) -> None:
     """On a graphics card: text encoders off it, and the training step run in the fastest way that fits.
 
@@ -150,7 +126,7 @@ def make_room(config: Config, backbone: Backbone, progress=print) -> None:
 
 
 def training_step(network, backbone, config: Config, data: Data, optimizer, rng, iteration: int) -> dict:
-    """One step of the objective, a part of the batch after the other, and of the retention loss; returns the losses."""
+    """One step of the objective, a part of the batch after the other, and of the retention loss; returns losses and gradient norm."""
     device = backbone.device
     name, batch = data.turn(iteration, config.batch, config.steps, rng)
     size = len(batch.x)
@@ -176,8 +152,7 @@ def training_step(network, backbone, config: Config, data: Data, optimizer, rng,
                 adapted.close()
                 diverged(backbone, config, rows, f"at iteration {iteration} ({name} loss {losses[name]:.3g})")
             loss.backward()
-    update(optimizer, config, iteration)
-    return losses
+    return losses | {"gradient": update(optimizer, config, iteration)}
 
 
 def adapted_prediction(adapted: ExitStack, layers, backbone, config: Config, batch: Batch, factors):
@@ -235,6 +210,7 @@ def train(
     rng = torch.Generator().manual_seed(config.seed)
     done = state.load_state(config, network, optimizer, rng, progress) if resume else 0
 
+    guard = Guard(optimizer, progress)
     with Log(log_path(out), done) as log:
         seconds = lambda: round(log.seconds + time.time() - started - imported, 1)
         with Progress(out.stem, config.iterations, done, say=progress) as bar, stop or StopRequest() as stop:
@@ -245,12 +221,19 @@ def train(
                 except stop.kinds:  # nothing of the step has come to the weights yet
                     rng.set_state(before)
                     stop.asked = True
+                except Diverged as error:
+                    done += 1
+                    bar.advance()
+                    log.write(iteration=done, left_out=True, seconds=seconds())
+                    guard.failed(error)
                 else:
                     done += 1
                     bar.advance(**losses)
+                    guard.passed(losses)
                     log.write(iteration=done, **{k: round(v, 6) for k, v in losses.items()}, seconds=seconds())
                 if stop.asked or done % config.save_every == 0 or done == config.iterations:
                     log.flush()
+                    guard.settle()
                     if done:
                         state.save_state(config, done, network, optimizer, rng)
                 if stop.asked:

@@ -41,9 +41,11 @@ from trainer.data import Data
 from trainer.extend import take_over
 from trainer.objectives import OBJECTIVES, retention_loss
 from trainer.optimizer import new_optimizer, update
+from trainer.page.keeper import Page
 from trainer.prompts import doubts
 from trainer.prompts.neighbours import resolve
 from trainer.run.beside import log_path
+from trainer.run.checkup import Checkup
 from trainer.run.divergence import Diverged, diverged
 from trainer.run.guard import Guard
 from trainer.run.lock import Busy, only_run
@@ -211,7 +213,9 @@ def train(
     done = state.load_state(config, network, optimizer, rng, progress) if resume else 0
 
     guard = Guard(optimizer, progress)
-    with Log(log_path(out), done) as log:
+    checkup = Checkup(optimizer, config, (data.target_conditions[0], data.safe_conditions[0]), names, guard, progress)
+    with Log(log_path(out), done) as log, Page(config, backbone.family.title, names, done, progress) as page:
+        pictured = lambda: previews.new_rows(backbone, network, config, shown, done) if shown else None
         seconds = lambda: round(log.seconds + time.time() - started - imported, 1)
         with Progress(out.stem, config.iterations, done, say=progress) as bar, stop or StopRequest() as stop:
             while done < config.iterations:
@@ -230,7 +234,9 @@ def train(
                     done += 1
                     bar.advance(**losses)
                     guard.passed(losses)
+                    checkup.passed(losses)
                     log.write(iteration=done, **{k: round(v, 6) for k, v in losses.items()}, seconds=seconds())
+                page.facts.done = done
                 if stop.asked or done % config.save_every == 0 or done == config.iterations:
                     log.flush()
                     guard.settle()
@@ -239,8 +245,9 @@ def train(
                 if stop.asked:
                     progress(f"stopped at iteration {done}: saved to {state.state_path(config)}, {stop.then}")
                     raise KeyboardInterrupt
-                if config.preview_every and done % config.preview_every == 0 and done < config.iterations:
-                    previews.write_preview(backbone, network, config, shown, done)
+                if done % (config.preview_every or config.save_every) == 0 and done < config.iterations:
+                    log.flush()
+                    page.refresh(done, checkup.look(network), pictured())
         network, lost = folded(network, seen_by_heads(network, data.target_conditions[0]), config.bottleneck)
         eraser.network = network
         if network.shape.bottleneck:
@@ -254,12 +261,12 @@ def train(
             "recipe": RECIPE,
         }
         save_eraser(eraser, out)
-        if config.preview_every:
-            previews.write_preview(backbone, network, config, shown, done)
+        log.flush()
+        page.refresh(done, checkup.look(network), pictured())
         own = eraser.metrics
         progress(f"saved {out} ({out.stat().st_size / 1e6:.1f} MB) after {own['train_seconds']} s, at most {own['train_peak_mb']} MB")
         if held_out:
-            own["verdict"] = judge(config, backbone, network, held_out, progress)
+            own["verdict"] = judge(config, backbone, network, held_out, page.heard)
             log.write(verdict=own["verdict"])
             save_eraser(eraser, out)
     progress(where_to_find(out))

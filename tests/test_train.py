@@ -97,6 +97,7 @@ def test_by_products_end_in_nothing_that_comfyui_lists(whole):
     assert listed == {
         "eraser.safetensors",
         "eraser.jsonl",
+        "eraser.html",
         "eraser.previews",
         "eraser.cache",
         "eraser.state",
@@ -113,6 +114,20 @@ def test_writes_eraser_log_previews_and_state(whole):
     *lines, _ = [json.loads(line) for line in (whole / "eraser.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in lines] == list(range(1, 9)) and {"loss", "task", "retain", "seconds"} <= lines[0].keys()
     assert [p.name for p in sorted((whole / "eraser.previews").iterdir())] == ["000004.png", "000008.png"]
+
+
+def test_its_page_shows_curves_pictures_health_and_verdict(whole):
+    page = (whole / "eraser.html").read_text(encoding="utf-8")
+    for words in (
+        "cat \N{RIGHTWARDS ARROW} forest",
+        "FAILED: do not rely",
+        "Train longer",
+        "What is still missing",
+        "At step 8,",
+        "a step changes",
+    ):
+        assert words.lower() in page.lower(), words
+    assert page.count("data:image/jpeg;base64,") == 24 and page.count('class="curve"') == 3 and "'cat'" in page.replace("&#x27;", "'")
 
 
 def test_what_reads_the_prompt_learns_slower_than_the_heads():

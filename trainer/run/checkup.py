@@ -30,6 +30,6 @@ class Checkup:
         found.append(health.left_out(self.guard.left_out, self.guard.left_out + self.guard.steps))
         for finding in found:
             if finding.ill and finding.about not in self.warned:
-                self.progress(f"warning: {finding.about}: {finding.says}")
+                self.progress(f"warning: {finding.says}")
                 self.warned.add(finding.about)
         return [*found, *(health.switch(c.name, c.calibration) for c in self.concepts)]

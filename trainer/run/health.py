@@ -79,11 +79,12 @@ def learning(gradients: list[float], step: float | None) -> Finding:
 
 def adapters(erased: float) -> Finding:
     """erased: length of the adapters of prompts that name a concept."""
+    says = f"the adapters, which change the model, are {erased:.3g} long; trained ones are 4 to 100"
     if not erased < LONG:
-        return Finding("adapters", f"they are {erased:.0f} long, trained ones are 4 to 100: they explode. Lower learning_rate", True)
+        return Finding("adapters", f"{says}: they explode. Lower learning_rate", True)
     if erased < SHORT:
-        return Finding("adapters", f"they are {erased:.1g} long, trained ones are 4 to 100: nothing is changed. Raise learning_rate", True)
-    return Finding("adapters", f"they are {erased:.3g} long, trained ones are 4 to 100")
+        return Finding("adapters", f"{says}: nothing is changed. Raise learning_rate", True)
+    return Finding("adapters", says)
 
 
 def prompt_read(erased: float, apart: float) -> Finding:

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.config import Config
+from trainer import train as training
+from trainer.config import Config, from_mapping
 from trainer.optimizer import SMALLER, new_optimizer, update
+from trainer.run.beside import log_path, page_path, state_path
 from trainer.run.divergence import Diverged
 from trainer.run.guard import EVERY, IN_A_ROW, MOST, Guard
 
@@ -107,3 +109,78 @@ def test_what_a_failing_step_left_is_not_saved(run):
     guard.failed(Diverged("x: y"))
     guard.settle()
     assert same(network, start) and optimizer.param_groups[0]["returns"] == 0
+
+
+# A whole training
+
+
+TINY = {
+    "base": "demo",
+    "erase": ["cat -> forest"],
+    "templates": ["a {}, google style, on a blue background", "a {} and a {other}, google style, on a blue background"],
+    "retain": ["dog", "bear", "fish", "car"],
+    "neighbours": 0,
+    "clip_skips": [1],
+    "size": "64x64",
+    "pair_size": "128x64",
+    "pictures": 4,
+    "pair_prompts": 16,
+    "sampling_steps": 2,
+    "cfg": 3.0,
+    "kept_steps": 2,
+    "rank": 2,
+    "hidden": 16,
+    "iterations": 9,
+    "batch": 2,
+    "retain_batch": 16,
+    "preview_every": 0,
+    "save_every": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def trained(comfy, tmp_path_factory):
+    """A function: train in one folder, with losses that are no numbers at these calls; what was said."""
+    from host.load import load_backbone
+
+    backbone, folder = load_backbone("demo"), tmp_path_factory.mktemp("guard")
+    direct = training.OBJECTIVES["direct"]
+
+    def run(failing, resume: bool = False, **changes) -> tuple[Path, list[str]]:
+        config, said, calls = from_mapping({**TINY, "out": str(folder / "cat.safetensors"), **changes}, "here"), [], []
+
+        def objective(*arguments):
+            calls.append(len(calls))
+            loss, task = direct(*arguments)
+            return (loss * float("nan"), float("nan")) if calls[-1] in failing else (loss, task)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setitem(training.OBJECTIVES, "direct", objective)
+            try:
+                training.train(config, backbone, resume, progress=said.append, judged=False)
+            except Diverged as error:
+                said.append(str(error))
+        return folder / "cat.safetensors", said
+
+    return run
+
+
+def test_a_training_goes_back_and_on_and_a_resumed_one_keeps_the_smaller_steps(trained):
+    out, said = trained({1, 3, 4, 5})
+    lines = [json.loads(line) for line in log_path(out).read_text().splitlines()]
+    assert [line["iteration"] for line in lines if line.get("left_out")] == [2, 4, 5, 6] and len(lines) == TINY["iterations"]
+    assert len([line for line in said if "the step is left out" in line]) == 2 and out.exists()
+    (line,) = [line for line in said if "4 of 9 steps gave no numbers" in line]
+    assert line.startswith("warning: ") and line.removeprefix("warning: ") in page_path(out).read_text(encoding="utf-8")
+    with safe_open(state_path(out), framework="pt") as file:
+        assert file.metadata()["returns"] == "1"
+    _, said = trained(range(1000), True, iterations=30)
+    assert len([line for line in said if "back to the last good weights" in line]) == MOST - 1  # it had gone back once before
+
+
+def test_a_training_that_never_gives_numbers_ends_with_the_reason(trained):
+    out, said = trained(range(1, 1000), iterations=30)
+    assert "and did so 4 times" in said[-1] and "lower learning_rate" in said[-1]
+    assert "Ended with an error after step 1" in page_path(out).read_text(encoding="utf-8")
+    with safe_open(state_path(out), framework="pt") as file:
+        assert all(file.get_tensor(name).isfinite().all() for name in file.keys())

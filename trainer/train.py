@@ -2,6 +2,7 @@
 
     python ComfyUI/custom_nodes/unhype/trainer/train.py --base MODEL.safetensors --erase "cat -> forest" --out cat
     python trainer/train.py --config trainer/configs/demo_cat.yaml
+    python trainer/train.py --init my.yaml                 (a file of settings to start from, each one explained)
     python trainer/train.py --config ... --dry-run         (what it takes and whether it fits, from the file's header)
     python trainer/train.py --config ... --resume          (after Ctrl+C, a crash or a power cut)
     python trainer/train.py --config ... --overwrite       (in place of the eraser that is there)
@@ -9,9 +10,9 @@
 It works from any folder: a path with a folder is taken from where you are, and MODEL and cat, without one, lie where
 ComfyUI looks: in models/checkpoints or diffusion_models, and in models/unhype.
 
-Beside the eraser file it writes a .jsonl log, .previews/*.png, a .cache of samples and a .state to resume from, and into the
-folder written-text.cache, for every training there. It ends with a verdict, on prompts that the training did not see; where it
-misses a bar of the settings, the exit code is 3.
+Beside the eraser file it writes an .html page of how it goes, a .jsonl log, .previews/*.png, a .cache of samples and a .state to
+resume from, and into the folder written-text.cache, for every training there. It ends with a verdict, on prompts that the
+training did not see; where it misses a bar of the settings, the exit code is 3.
 ComfyUI is found by --comfyui, COMFYUI_PATH, or the folder the pack lies in.
 """
 
@@ -34,9 +35,9 @@ from host import memory
 from host.backbone import Backbone
 from host.load import load_backbone
 from host.memory import device_memory
-from host.start import find_comfy, start_comfy
+from host.start import comfy_version, find_comfy, start_comfy
 from trainer import dry_run, previews, state, switch
-from trainer.config import Config, ConfigError, parse_arguments
+from trainer.config import Config, ConfigError, begin, options, settings_of
 from trainer.data import Data
 from trainer.extend import take_over
 from trainer.objectives import OBJECTIVES, retention_loss
@@ -259,6 +260,7 @@ def train(
             "host_import_seconds": round(imported, 1),
             "train_peak_mb": peak_mb(),
             "recipe": RECIPE,
+            "versions": {"torch": str(torch.__version__), "comfyui": comfy_version()},
         }
         save_eraser(eraser, out)
         log.flush()
@@ -277,7 +279,11 @@ def main(argv: list[str]) -> int:
     never_refuse()
     raise_when_asked()
     try:
-        config, arguments = parse_arguments(argv, __doc__)
+        given, arguments = options(argv, __doc__)
+        if arguments.init:
+            say(begin(given, arguments.init))
+            return 0
+        config, arguments = settings_of(given, arguments)
         before = time.time()
         start_comfy(find_comfy(arguments.comfyui))
         imported = time.time() - before

@@ -1,7 +1,11 @@
 """Steps that give no numbers: left out, gone back from with smaller steps, and at last the end, each with its reason."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from trainer import train as training

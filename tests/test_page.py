@@ -172,7 +172,7 @@ def test_it_says_how_far_the_training_is_and_how_it_ended(kept, tmp_path):
 
 @pytest.mark.parametrize(
     "error, words",
-    [(KeyboardInterrupt(), "with --resume goes on"), (ValueError("<b>dis</b>k"), "an error after step 7: &lt;b&gt;dis&lt;/b&gt;k")],
+    [(KeyboardInterrupt(), "and saved: resume it to go on"), (ValueError("<b>dis</b>k"), "an error after step 7: &lt;b&gt;dis&lt;/b&gt;k")],
 )
 def test_a_training_that_ends_early_leaves_its_reason(kept, error, words):
     new, _, text = kept

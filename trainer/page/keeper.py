@@ -95,7 +95,7 @@ class Page:
         facts, failed = self.facts, any(line.strip().startswith("FAILED") for line in self.facts.verdict)
         facts.running = False
         if kind is not None and issubclass(kind, KeyboardInterrupt):
-            facts.status = f"Stopped after step {facts.done} of {facts.iterations}: the same command with --resume goes on"
+            facts.status = f"Stopped after step {facts.done} of {facts.iterations}, and saved: resume it to go on"
         elif kind is not None:
             facts.good, facts.status = False, f"Ended with an error after step {facts.done}: {error}"
         elif not facts.verdict:

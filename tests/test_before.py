@@ -139,7 +139,7 @@ def test_a_stopped_training_is_not_started_over(work):
     prepare(config, arguments(overwrite=True)), prepare(config, arguments(resume=True))
 
 
-@pytest.mark.parametrize("what", ["log", "previews"])
+@pytest.mark.parametrize("what", ["log", "page", "previews"])
 def test_a_former_log_and_former_previews_are_kept(work, what):
     config = settings("./cat.safetensors")
     path = written(config)[what]
@@ -288,7 +288,7 @@ def test_a_pack_that_is_linked_into_custom_nodes_finds_its_comfyui(comfy, tmp_pa
 # D8: checks before work
 
 
-@pytest.mark.parametrize("kind", ["eraser", "state", "log", "previews", "cache"])
+@pytest.mark.parametrize("kind", ["eraser", "state", "log", "page", "previews", "cache"])
 def test_what_lies_in_the_way_of_a_file_that_is_written_is_found_before(work, kind):
     config = settings("./cat.safetensors")
     path = written(config)[kind]

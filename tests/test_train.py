@@ -97,6 +97,7 @@ def test_by_products_end_in_nothing_that_comfyui_lists(whole):
     assert listed == {
         "eraser.safetensors",
         "eraser.jsonl",
+        "eraser.html",
         "eraser.previews",
         "eraser.cache",
         "eraser.state",
@@ -116,9 +117,23 @@ def test_writes_eraser_log_previews_and_state(whole):
     assert [p.name for p in sorted((whole / "eraser.previews").iterdir())] == ["000004.png", "000008.png"]
 
 
+def test_its_page_shows_curves_pictures_health_and_verdict(whole):
+    page = (whole / "eraser.html").read_text(encoding="utf-8")
+    for words in (
+        "cat \N{RIGHTWARDS ARROW} forest",
+        "FAILED: do not rely",
+        "Train longer",
+        "What is still missing",
+        "At step 8,",
+        "a step changes",
+    ):
+        assert words.lower() in page.lower(), words
+    assert page.count("data:image/jpeg;base64,") == 24 and page.count('class="curve"') == 3 and "'cat'" in page.replace("&#x27;", "'")
+
+
 def test_what_reads_the_prompt_learns_slower_than_the_heads():
     from trainer.config import Config
-    from trainer.train import READERS_RATE, new_optimizer
+    from trainer.optimizer import READERS_RATE, new_optimizer
 
     network = Hypernetwork(Shape((Layer("a", 8, 8),), 2, 10, 16, 2, 12, 12, 2))
     network.switch.requires_grad_(False)

@@ -9,6 +9,7 @@ from .extend import inherited
 from .prompts.concepts import parse_erase
 from .prompts.lists import files_in, read_lists
 from .run.progress import say
+from .settings import start
 from .settings.checks import check
 from .settings.fields import DEFAULT, Config, ConfigError, refuse
 from .settings.paths import expanded, found_eraser, with_paths_expanded
@@ -66,10 +67,28 @@ def parse_arguments(argv: list[str], description: str) -> tuple[Config, argparse
 
     `inputs` of the second are the files that settings were read from.
     """
+    return settings_of(*options(argv, description))
+
+
+def options(argv: list[str], description: str) -> tuple[dict, argparse.Namespace]:
+    """The settings that are given as options, and all options."""
     if "--" in argv:
         raise ConfigError('command line: found "--", which a shell leaves of an unquoted "cat --> forest": put the entry in quotes')
     arguments = new_parser(description).parse_args(argv)
-    given = {f.name: value for f in fields(Config) if (value := getattr(arguments, f.name, None)) is not None}
+    return {f.name: value for f in fields(Config) if (value := getattr(arguments, f.name, None)) is not None}, arguments
+
+
+def begin(given: dict, path: str) -> str:
+    """--init: write a file of settings to start from; returns what to do with it."""
+    given = start.asked(given, path)
+    if "add_to" not in given:  # what its file says is inherited when it is trained
+        from_mapping(given, "--init")
+    start.write(path, given)
+    return f"wrote {path}: look through it, and see what it takes with --config {path} --dry-run"
+
+
+def settings_of(given: dict, arguments: argparse.Namespace) -> tuple[Config, argparse.Namespace]:
+    """As parse_arguments has them, of its options."""
     arguments.config, arguments.comfyui = (text and expanded(text) for text in (arguments.config, arguments.comfyui))
     values = {**(read_yaml(arguments.config) if arguments.config else {}), **given}
     source = arguments.config or "command line"
@@ -87,7 +106,9 @@ def parse_arguments(argv: list[str], description: str) -> tuple[Config, argparse
 def new_parser(description: str) -> argparse.ArgumentParser:
     """An option for every setting but the mappings, which are in YAML only, in the groups that settings/fields.py has."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", help="YAML file of settings, which options override")
+    file = parser.add_mutually_exclusive_group()
+    file.add_argument("--config", help="YAML file of settings, which options override")
+    file.add_argument("--init", metavar="FILE", help="write a YAML file to start from, every setting explained, and end")
     parser.add_argument("--comfyui", help="folder of the ComfyUI install (default: COMFYUI_PATH, or the one this pack lies in)")
     parser.add_argument("--dry-run", action="store_true", help="say what it would take, and whether it fits, without loading anything")
     former = parser.add_mutually_exclusive_group()

@@ -1,7 +1,6 @@
 """Preview pictures while training: base, half and full strength, on erased and on kept prompts, with labels."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +13,8 @@ from unhype.hypernetwork import at_strength
 from unhype.onset import onset
 
 from .config import Config
+from .page.html import Row
+from .page.keeper import rows_of
 from .run import beside, progress
 
 ROWS = 4  # prompts of each kind
@@ -87,10 +88,12 @@ def shown(backbone: Backbone, targets, retain) -> Shown:
 
 
 @torch.no_grad()
-def write_preview(backbone: Backbone, network, config: Config, prompts: Shown, iteration: int, levels: tuple[float, ...] = ()) -> Path:
+def write_preview(
+    backbone: Backbone, network, config: Config, prompts: Shown, iteration: int, levels: tuple[float, ...] = ()
+) -> torch.Tensor:
     """One PNG: a row per strength (none, half, full), erased prompts on the left, kept ones on the right.
 
-    `levels` are an eraser's `onset`, once it is measured.
+    `levels` are an eraser's `onset`, once it is measured. Returns its pictures, (strengths * prompts, H, W, 3) in 0..1.
     """
     count, pictures = len(prompts.labels), []
     factors = at_strength(network, prompts.text.condition().to(backbone.device), 1.0)
@@ -101,7 +104,13 @@ def write_preview(backbone: Backbone, network, config: Config, prompts: Shown, i
         pictures.append(backbone.decode(latents))
     path = beside.previews_path(config.out) / f"{iteration:06d}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    labelled(picture_grid(torch.cat(pictures), count), prompts.labels, list(SHOWN)).save(path)
+    together = torch.cat(pictures)
+    labelled(picture_grid(together, count), prompts.labels, list(SHOWN)).save(path)
     for follower in progress.followers:
         follower.pictured(path)
-    return path
+    return together
+
+
+def new_rows(backbone: Backbone, network, config: Config, prompts: Shown, iteration: int, levels: tuple[float, ...]) -> list[Row]:
+    """The same preview, drawn and written, as the page shows it."""
+    return rows_of(prompts.labels, list(SHOWN), write_preview(backbone, network, config, prompts, iteration, levels))

@@ -33,7 +33,8 @@ def save_state(config: Config, iteration: int, network, optimizer, rng: torch.Ge
     tensors["rng"] = rng.get_state()
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     path, coming = state_path(config), beside.coming_state_path(config.out)
-    write_sealed(tensors, coming, {"iteration": str(iteration), "config": fingerprint(config)})
+    returns = {"returns": str(n)} if (n := optimizer.param_groups[0].get("returns", 0)) else {}
+    write_sealed(tensors, coming, {"iteration": str(iteration), "config": fingerprint(config), **returns})
     if path.exists():
         os.replace(path, beside.former_state_path(config.out))
     os.replace(coming, path)
@@ -76,7 +77,7 @@ def load_state(config: Config, network, optimizer, rng: torch.Generator, progres
     paths = saved(config)
     for path in paths:
         try:
-            iteration, tensors = read_state(path, config, network, optimizer, rng)
+            iteration, returns, tensors = read_state(path, config, network, optimizer, rng)
             break
         except Damaged as error:
             if path == paths[-1]:
@@ -88,17 +89,21 @@ def load_state(config: Config, network, optimizer, rng: torch.Generator, progres
         prefix = f"optimizer.{name}."
         if found := {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}:
             optimizer.state[p] = {k: v if k == "step" else v.to(p.device) for k, v in found.items()}
+    for group in optimizer.param_groups:
+        group["returns"] = returns
     rng.set_state(tensors["rng"])
     return iteration
 
 
-def read_state(path: Path, config: Config, network, optimizer, rng: torch.Generator) -> tuple[int, dict[str, torch.Tensor]]:
-    """A state file's iteration and tensors, every name, size and value checked. Raises as load_state does."""
+def read_state(path: Path, config: Config, network, optimizer, rng: torch.Generator) -> tuple[int, int, dict[str, torch.Tensor]]:
+    """A state file's iteration, how often its training went back, and its tensors, every one checked. Raises as load_state does."""
 
     def judge(metadata, found):
         judge_settings(path, config, metadata)
         if not re.fullmatch("[1-9][0-9]{0,11}", metadata.get("iteration", "")):
             raise Damaged(f"{path} is damaged: its iteration is no whole number from 1")
+        if not re.fullmatch("[0-9]", metadata.get("returns", "0")):
+            raise Damaged(f"{path} is damaged: how often its training went back is no number")
         expected = layout(network, optimizer, rng)
         for name in sorted(expected.keys() | found.keys()):
             if expected.get(name) != found.get(name) and not (name.startswith("optimizer.") and without_moments(name, found)):
@@ -115,7 +120,7 @@ def read_state(path: Path, config: Config, network, optimizer, rng: torch.Genera
         torch.Generator().set_state(tensors["rng"])
     except RuntimeError as error:
         raise Damaged(f"{path} is damaged: its random state is none ({error})") from None
-    return iteration, tensors
+    return iteration, int(metadata.get("returns", "0")), tensors
 
 
 def layout(network, optimizer, rng: torch.Generator) -> dict[str, tuple]:

@@ -2,6 +2,7 @@
 
     python ComfyUI/custom_nodes/unhype/trainer/train.py --base MODEL.safetensors --erase "cat -> forest" --out cat
     python trainer/train.py --config trainer/configs/demo_cat.yaml
+    python trainer/train.py --init my.yaml                 (a file of settings to start from, each one explained)
     python trainer/train.py --config ... --dry-run         (what it takes and whether it fits, from the file's header)
     python trainer/train.py --config ... --resume          (after Ctrl+C, a crash or a power cut)
     python trainer/train.py --config ... --overwrite       (in place of the eraser that is there)
@@ -9,9 +10,9 @@
 It works from any folder: a path with a folder is taken from where you are, and MODEL and cat, without one, lie where
 ComfyUI looks: in models/checkpoints or diffusion_models, and in models/unhype.
 
-Beside the eraser file it writes a .jsonl log, .previews/*.png, a .cache of samples and a .state to resume from, and into the
-folder written-text.cache, for every training there. It ends with a verdict, on prompts that the training did not see; where it
-misses a bar of the settings, the exit code is 3.
+Beside the eraser file it writes an .html page of how it goes, a .jsonl log, .previews/*.png, a .cache of samples and a .state to
+resume from, and into the folder written-text.cache, for every training there. It ends with a verdict, on prompts that the
+training did not see; where it misses a bar of the settings, the exit code is 3.
 ComfyUI is found by --comfyui, COMFYUI_PATH, or the folder the pack lies in.
 """
 
@@ -34,16 +35,20 @@ from host import memory
 from host.backbone import Backbone
 from host.load import load_backbone
 from host.memory import device_memory
-from host.start import find_comfy, start_comfy
+from host.start import comfy_version, find_comfy, start_comfy
 from trainer import dry_run, previews, state, switch
-from trainer.config import Config, ConfigError, parse_arguments
+from trainer.config import Config, ConfigError, begin, options, settings_of
 from trainer.data import Data
 from trainer.extend import take_over
 from trainer.objectives import OBJECTIVES, retention_loss
+from trainer.optimizer import new_optimizer, update
+from trainer.page.keeper import Page
 from trainer.prompts import doubts
 from trainer.prompts.neighbours import resolve
 from trainer.run.beside import log_path
+from trainer.run.checkup import Checkup
 from trainer.run.divergence import Diverged, diverged
+from trainer.run.guard import Guard
 from trainer.run.lock import Busy, only_run
 from trainer.run.log import Log, peak_mb
 from trainer.run.progress import Progress, never_refuse, say, watched
@@ -62,11 +67,6 @@ from unhype.hypernetwork import Hypernetwork
 from unhype.layers import layer_table
 from unhype.sketch import in_full, sketch
 
-WARMUP, DECAY = 0.05, 0.4  # shares of the iterations in which the learning rate rises, and falls to zero
-CLIP = 1.0  # gradient norm
-# What reads the prompt learns at this share of the heads' rate: as fast as they, the retention loss drives h into the flat
-# side of SiLU, of a dozen concepts one or two stay there with a short adapter, and they are drawn.
-READERS, READERS_RATE = ("trunk.", "summary.", "concept"), 0.3
 MISSED = 3  # exit code of a training that misses a bar
 RECIPE = 1  # counted up where the same settings make another eraser than before
 
@@ -108,27 +108,6 @@ def usual_length(network: Hypernetwork, data: Data) -> torch.Tensor:
     return torch.stack([torch.cat(length)[rows.to(device)].median() for rows in alone.T])
 
 
-def rate(config: Config, iteration: int) -> float:
-    done = iteration / config.iterations
-    return config.learning_rate * min(1, (done + 1 / config.iterations) / WARMUP, (1 - done) / DECAY)
-
-
-def new_optimizer(network, config: Config) -> torch.optim.Adam:
-    """Adam over what is trained, in two groups with their `share` of the learning rate."""
-    trained = [(name.startswith(READERS), p) for name, p in network.named_parameters() if p.requires_grad]
-    heads = {"params": [p for reads, p in trained if not reads], "share": 1.0}
-    readers = {"params": [p for reads, p in trained if reads], "share": READERS_RATE}
-    return torch.optim.Adam([heads, readers], lr=config.learning_rate, betas=(0.9, 0.99))
-
-
-def update(optimizer: torch.optim.Adam, config: Config, iteration: int) -> None:
-    """One step of the optimizer at the schedule's learning rate, each group's gradient clipped."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["share"] * rate(config, iteration)
-        torch.nn.utils.clip_grad_norm_(group["params"], CLIP)
-    optimizer.step()
-
-
 def make_room(config: Config, backbone: Backbone, progress=print) -> None:
     """On a graphics card: text encoders off it, and the training step run in the fastest way that fits.
 
@@ -151,7 +130,7 @@ def make_room(config: Config, backbone: Backbone, progress=print) -> None:
 
 
 def training_step(network, backbone, config: Config, data: Data, optimizer, rng, iteration: int) -> dict:
-    """One step of the objective, a part of the batch after the other, and of the retention loss; returns the losses."""
+    """One step of the objective, a part of the batch after the other, and of the retention loss; returns losses and gradient norm."""
     device = backbone.device
     name, batch = data.turn(iteration, config.batch, config.steps, rng)
     size = len(batch.x)
@@ -177,8 +156,7 @@ def training_step(network, backbone, config: Config, data: Data, optimizer, rng,
                 adapted.close()
                 diverged(backbone, config, rows, f"at iteration {iteration} ({name} loss {losses[name]:.3g})")
             loss.backward()
-    update(optimizer, config, iteration)
-    return losses
+    return losses | {"gradient": update(optimizer, config, iteration)}
 
 
 def adapted_prediction(adapted: ExitStack, layers, backbone, config: Config, batch: Batch, factors):
@@ -236,7 +214,10 @@ def train(
     rng = torch.Generator().manual_seed(config.seed)
     done = state.load_state(config, network, optimizer, rng, progress) if resume else 0
 
-    with Log(log_path(out), done) as log:
+    guard = Guard(optimizer, progress)
+    checkup = Checkup(optimizer, config, (data.target_conditions[0], data.safe_conditions[0]), names, guard, progress)
+    with Log(log_path(out), done) as log, Page(config, backbone.family.title, names, done, progress) as page:
+        pictured = lambda: previews.new_rows(backbone, network, config, shown, done, eraser.onset) if shown else None
         seconds = lambda: round(log.seconds + time.time() - started - imported, 1)
         with Progress(out.stem, config.iterations, done, say=progress) as bar, stop or StopRequest() as stop:
             while done < config.iterations:
@@ -246,19 +227,29 @@ def train(
                 except stop.kinds:  # nothing of the step has come to the weights yet
                     rng.set_state(before)
                     stop.asked = True
+                except Diverged as error:
+                    done += 1
+                    bar.advance()
+                    log.write(iteration=done, left_out=True, seconds=seconds())
+                    guard.failed(error)
                 else:
                     done += 1
                     bar.advance(**losses)
+                    guard.passed(losses)
+                    checkup.passed(losses)
                     log.write(iteration=done, **{k: round(v, 6) for k, v in losses.items()}, seconds=seconds())
+                page.facts.done = done
                 if stop.asked or done % config.save_every == 0 or done == config.iterations:
                     log.flush()
+                    guard.settle()
                     if done:
                         state.save_state(config, done, network, optimizer, rng)
                 if stop.asked:
                     progress(f"stopped at iteration {done}: saved to {state.state_path(config)}, {stop.then}")
                     raise KeyboardInterrupt
-                if config.preview_every and done % config.preview_every == 0 and done < config.iterations:
-                    previews.write_preview(backbone, network, config, shown, done)
+                if done % (config.preview_every or config.save_every) == 0 and done < config.iterations:
+                    log.flush()
+                    page.refresh(done, checkup.look(network), pictured())
         network, lost = folded(network, seen_by_heads(network, data.target_conditions[0]), config.bottleneck)
         eraser.network = network
         if network.shape.bottleneck:
@@ -271,14 +262,15 @@ def train(
             "host_import_seconds": round(imported, 1),
             "train_peak_mb": peak_mb(),
             "recipe": RECIPE,
+            "versions": {"torch": str(torch.__version__), "comfyui": comfy_version()},
         }
         save_eraser(eraser, out)
-        if config.preview_every:
-            previews.write_preview(backbone, network, config, shown, done, eraser.onset)
+        log.flush()
+        page.refresh(done, checkup.look(network), pictured())
         own = eraser.metrics
         progress(f"saved {out} ({out.stat().st_size / 1e6:.1f} MB) after {own['train_seconds']} s, at most {own['train_peak_mb']} MB")
         if held_out:
-            own["verdict"] = judge(config, backbone, network, held_out, progress)
+            own["verdict"] = judge(config, backbone, network, held_out, page.heard)
             log.write(verdict=own["verdict"])
             save_eraser(eraser, out)
     progress(where_to_find(out))
@@ -289,7 +281,11 @@ def main(argv: list[str]) -> int:
     never_refuse()
     raise_when_asked()
     try:
-        config, arguments = parse_arguments(argv, __doc__)
+        given, arguments = options(argv, __doc__)
+        if arguments.init:
+            say(begin(given, arguments.init))
+            return 0
+        config, arguments = settings_of(given, arguments)
         before = time.time()
         start_comfy(find_comfy(arguments.comfyui))
         imported = time.time() - before

@@ -41,6 +41,11 @@ def previews_path(out: str | Path) -> Path:
     return Path(out).with_suffix(".previews")
 
 
+def page_path(out: str | Path) -> Path:
+    """What is being made, how it goes and the verdict, for a browser."""
+    return Path(out).with_suffix(".html")
+
+
 def lock_path(out: str | Path) -> Path:
     """There while a run writes into `out`."""
     return Path(out).with_suffix(".running")
@@ -48,7 +53,7 @@ def lock_path(out: str | Path) -> Path:
 
 def remove_leftovers(out: str | Path) -> None:
     """Delete what killed runs into `out` had half written. Only for who holds its lock: nobody else is writing there."""
-    written = {Path(out).name, *(name(out).name for name in (state_path, coming_state_path, cache_path, log_path))}
+    written = {Path(out).name, *(name(out).name for name in (state_path, coming_state_path, cache_path, log_path, page_path))}
     for path in Path(out).parent.glob(".*.tmp"):
         found = TEMPORARY.fullmatch(path.name)
         if found and found[1] in written:

@@ -6,6 +6,8 @@ import torch
 
 from ..settings.fields import Config
 
+ADVICE = "lower learning_rate, guidance or eta"
+
 
 class Diverged(RuntimeError):
     pass
@@ -32,4 +34,4 @@ def check_base(backbone, config: Config, x, sigma, context, pooled, mask, where:
 def diverged(backbone, config: Config, batch, where: str) -> NoReturn:
     """Raise for a samples.Batch whose loss is no number: ValueError where the base alone gives none either, Diverged otherwise."""
     check_base(backbone, config, batch.x, batch.sigma, batch.context, batch.pooled, batch.mask, f"without an eraser, {where}")
-    raise Diverged(f"the training diverged {where}: lower learning_rate, guidance or eta")
+    raise Diverged(f"the training diverged {where}: {ADVICE}")

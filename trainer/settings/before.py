@@ -87,7 +87,7 @@ def refuse_replacing(config: Config, overwrite: bool) -> None:
     if os.path.exists(files["state"]) and not os.path.exists(out):
         state = files["state"].name
         raise ConfigError(f"out: a training of {out} was stopped ({state} lies there): go on with --resume, or start over with --overwrite")
-    for what in ("eraser", "log", "previews"):
+    for what in ("eraser", "log", "page", "previews"):
         if os.path.exists(files[what]) and not (os.path.isdir(files[what]) and not os.listdir(files[what])):
             raise ConfigError(f"out: the {what} {files[what]} is there already: give another out, or replace it with --overwrite")
 

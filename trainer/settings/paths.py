@@ -84,6 +84,7 @@ def written(config: Config) -> dict[str, Path]:
         "state before": beside.former_state_path(out),
         "coming state": beside.coming_state_path(out),
         "log": beside.log_path(out),
+        "page": beside.page_path(out),
         "previews": beside.previews_path(out),
         "cache": beside.cache_path(out),
         "lock": beside.lock_path(out),

@@ -88,9 +88,7 @@ def shown(backbone: Backbone, targets, retain) -> Shown:
 
 
 @torch.no_grad()
-def write_preview(
-    backbone: Backbone, network, config: Config, prompts: Shown, iteration: int, levels: tuple[float, ...] = ()
-) -> torch.Tensor:
+def write_preview(backbone: Backbone, network, config: Config, prompts: Shown, iteration: int, levels: tuple[float, ...]) -> torch.Tensor:
     """One PNG: a row per strength (none, half, full), erased prompts on the left, kept ones on the right.
 
     `levels` are an eraser's `onset`, once it is measured. Returns its pictures, (strengths * prompts, H, W, 3) in 0..1.

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LARGE = {  # everything above a megabyte; another one makes every clone larger for ever
     "benchmarks/cifar10/cifar10-sd.safetensors",
     "benchmarks/cifar10/judge.safetensors",
+    "benchmarks/open/emoji-open.safetensors",
     "demo/emoji-flux.safetensors",
     "demo/emoji-sd.safetensors",
     "demo/judge.safetensors",

@@ -5,7 +5,7 @@
     python demo/open/make_base.py --comfyui COMFYUI --out out/open --resume --finish 1500
 
 It goes on until it is told to stop (Ctrl+C, or SIGTERM: the state is saved first) at a constant learning rate; --finish N
-brings the rate to zero over N more steps and writes demo/open/emoji-open.safetensors. Under --out: state.safetensors every
+brings the rate to zero over N more steps and writes benchmarks/open/emoji-open.safetensors. Under --out: state.safetensors every
 five minutes with all that a run needs to go on (where it is lost, --start takes a base's file), emoji-open.safetensors (fp16,
 averaged weights) with it, and loss.jsonl.
 Needs npm (the artwork comes from npm packages, by name and version), resvg-py==0.5.0 and MiniLM's files (dev.py fetches them).

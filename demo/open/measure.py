@@ -45,7 +45,7 @@ def named(scores: torch.Tensor, prompts: list, names: list[str]) -> torch.Tensor
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--comfyui", required=True, help="folder of a ComfyUI install")
-    p.add_argument("--weights", type=Path, help="the base's file; default: the one beside this script")
+    p.add_argument("--weights", type=Path, help="the base's file; default: the one of benchmarks/open")
     p.add_argument("--judge", type=Path, help="the judge's file; default: the one beside this script")
     p.add_argument("--share", type=float, default=1.0, help="of the prompts, for a quick look")
     p.add_argument("--sets", nargs="+", default=[], help="only these of the prompt sets")

@@ -48,6 +48,9 @@ class Always(Behind):
         return torch.ones(len(condition.pooled), dtype=torch.bool)
 
 
+PACK = "unhype_measured"  # a name of its own: a pack that is loaded already has other classes
+
+
 def load_pack():
     """The pack's nodes/patching.py, loaded as ComfyUI loads it."""
     import asyncio
@@ -56,18 +59,18 @@ def load_pack():
     from pathlib import Path
 
     root = Path(__file__).resolve().parents[1]
-    if "unhype_pack" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("unhype_pack", root / "__init__.py", submodule_search_locations=[str(root)])
+    if PACK not in sys.modules:
+        spec = importlib.util.spec_from_file_location(PACK, root / "__init__.py", submodule_search_locations=[str(root)])
         module = importlib.util.module_from_spec(spec)
-        sys.modules["unhype_pack"] = module
+        sys.modules[PACK] = module
         # The pack's own import of unhype/ would be a second copy of the classes that are in use here.
         import unhype.adapter  # noqa: F401
 
         for name in [n for n in sys.modules if n.split(".")[0] == "unhype"]:
-            sys.modules[f"unhype_pack.{name}"] = sys.modules[name]
+            sys.modules[f"{PACK}.{name}"] = sys.modules[name]
         spec.loader.exec_module(module)
         asyncio.run(module.comfy_entrypoint())
-    return sys.modules["unhype_pack.nodes.patching"]
+    return sys.modules[f"{PACK}.nodes.patching"]
 
 
 def switched(name: str, backbone, eraser: Eraser, network: nn.Module | None = None) -> Method:

@@ -46,6 +46,25 @@ def same(network, values) -> bool:
     return all(torch.equal(p, v) for p, v in zip(network.parameters(), values))
 
 
+def test_weights_that_a_step_spoiled_are_put_back(run):
+    network, optimizer, guard, _ = run
+    before = network.values()
+    step(network, optimizer)
+    guard.passed({"task": 1.0})
+    network.trunk.weight.data.fill_(torch.nan)
+    guard.ended()
+    assert same(network, before)
+
+
+def test_a_training_most_of_whose_steps_failed_is_none(run):
+    *_, guard, _ = run
+    guard.passed({"task": 1.0})
+    for _ in range(2):
+        guard.failed(Diverged("the training diverged at iteration 7: lower it"))
+    with pytest.raises(Diverged, match="the training diverged: 2 of 3 steps gave no numbers: lower learning_rate"):
+        guard.ended()
+
+
 @pytest.mark.parametrize("factor", [float("nan"), float("inf")])
 def test_a_gradient_that_is_no_number_moves_no_weight(run, factor):
     network, optimizer, *_ = run

@@ -250,6 +250,7 @@ def train(
                 if done % (config.preview_every or config.save_every) == 0 and done < config.iterations:
                     log.flush()
                     page.refresh(done, checkup.look(network), pictured())
+        guard.ended()
         network, lost = folded(network, seen_by_heads(network, data.target_conditions[0]), config.bottleneck)
         eraser.network = network
         if network.shape.bottleneck:

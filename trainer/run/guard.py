@@ -59,9 +59,18 @@ class Guard:
         self.row = 0
         self.progress(f"warning: {IN_A_ROW} steps in a row gave no numbers: back to the last good weights, with a smaller learning rate")
 
+    def ended(self) -> None:
+        """All steps are made. Raises Diverged where most of them gave no numbers."""
+        self.settle()
+        if self.left_out > self.steps:
+            raise Diverged(
+                f"the training diverged: {self.left_out} of {self.left_out + self.steps} steps gave no numbers: {ADVICE}, "
+                "and start over with --overwrite"
+            )
+
     def settle(self) -> None:
-        """Where the step before failed, put the good weights back: called before weights are saved."""
-        if self.row:
+        """Where the step before failed or spoiled the weights, put the good ones back: called before weights are saved."""
+        if self.row or not all(p.isfinite().all() for p in self.trained()):
             with torch.no_grad():
                 for p, good in zip(self.trained(), self.good):
                     p.copy_(good)

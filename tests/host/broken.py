@@ -161,4 +161,14 @@ class Broken:
         return model, clip, vae, conditioning, unhype
 
 
-NODE_CLASS_MAPPINGS = {"Broken": Broken}
+class Taken:
+    """Takes a LoRA, as core's SaveLoRA does, which the lowest host does not have yet."""
+
+    INPUT_TYPES = classmethod(lambda cls: {"required": {"lora": ("LORA_MODEL",)}})
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = (), "taken", "test", True
+
+    def taken(self, lora):
+        return {}
+
+
+NODE_CLASS_MAPPINGS = {"Broken": Broken, "Taken": Taken}

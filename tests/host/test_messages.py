@@ -25,7 +25,7 @@ GRAPH = {
     "merge": ("UnHypeMerge", {"unhype": ["file", 0], "unhype_2": ["other", 0]}),
     "merged": ("UnHypeInspect", {"unhype": ["merge", 0], "conditioning": ["text", 0]}),
     "lora": ("UnHypeToLora", {"unhype": ["file", 0], "conditioning": ["text", 0], "strength": 1.0, "concepts": "", "keys": "kohya"}),
-    "saved": ("SaveLoRA", {"lora": ["lora", 0], "prefix": "loras/x"}),
+    "taken": ("Taken", {"lora": ["lora", 0]}),
     "sampler": (
         "KSampler",
         {"model": ["eraser", 0], "positive": ["text", 0], "negative": ["safe", 0], "latent_image": ["latent", 0]}
@@ -50,7 +50,7 @@ GRAPH = {
     "second": ("UnHypeEraser", {"model": ["eraser", 0], "unhype": ["file", 0], "strength": 1.0, "apply": "weight patch"}),
 }
 ENDS = {"UnHypeLoader": "inspect", "UnHypeEraser": "picture", "UnHypeTrain": "train", "UnHypeInspect": "inspect"}
-ENDS |= {"UnHypeMerge": "merged", "UnHypeToLora": "saved", "UnHypeDemoModel": "picture"}
+ENDS |= {"UnHypeMerge": "merged", "UnHypeToLora": "taken", "UnHypeDemoModel": "picture"}
 MODEL, CLIP, VAE, CONDITIONING, UNHYPE = (["broken", n] for n in range(5))
 LONGEST = 400  # seconds: one of them trains a little
 NOTHING = None  # an input that is left out

@@ -18,6 +18,7 @@ LARGE = {  # everything above a megabyte; another one makes every clone larger f
     "benchmarks/cifar10/cifar10-sd.safetensors",
     "benchmarks/cifar10/judge.safetensors",
     "benchmarks/open/emoji-open.safetensors",
+    "benchmarks/open/judge.safetensors",
     "demo/emoji-flux.safetensors",
     "demo/emoji-sd.safetensors",
     "demo/judge.safetensors",

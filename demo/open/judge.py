@@ -8,7 +8,7 @@ from torch import nn
 from .. import judge
 from .nouns import NOUNS
 
-WEIGHTS = Path(__file__).with_name("judge.safetensors")
+WEIGHTS = Path(__file__).resolve().parents[2] / "benchmarks" / "open" / "judge.safetensors"
 NAMES = list(NOUNS)
 
 

@@ -5,7 +5,7 @@
 
 It learns from the base's four makers and, where it has them, EmojiOne's drawings, distorted, on any background; it is tested
 on OpenMoji's, which nothing else in this project sees, and on undistorted cells as the base is trained on. Writes
-demo/open/judge.safetensors (fp16), its figures in the metadata; judge-state.pt of --out lets the same command go on.
+benchmarks/open/judge.safetensors (fp16), its figures in the metadata; judge-state.pt of --out lets the same command go on.
 """
 
 import argparse

@@ -46,7 +46,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--comfyui", required=True, help="folder of a ComfyUI install")
     p.add_argument("--weights", type=Path, help="the base's file; default: the one of benchmarks/open")
-    p.add_argument("--judge", type=Path, help="the judge's file; default: the one beside this script")
+    p.add_argument("--judge", type=Path, help="the judge's file; default: the one of benchmarks/open")
     p.add_argument("--share", type=float, default=1.0, help="of the prompts, for a quick look")
     p.add_argument("--sets", nargs="+", default=[], help="only these of the prompt sets")
     p.add_argument("--out", type=Path)

@@ -41,7 +41,10 @@ def put_lora(model: Any, lora: dict[str, torch.Tensor]) -> None:
 
 
 async def import_packs(*packs: str) -> list[float]:
-    """Seconds of the process's own that the import of each pack takes, behind that of the host's own nodes."""
+    """Seconds of the process's own that the import of each pack takes, behind that of the host's own nodes.
+
+    Raises ImportError where the host could not import one of them.
+    """
     import utils.extra_config  # noqa: F401  as main.py does, before a folder of that name is found elsewhere
 
     import nodes  # ComfyUI's own module of that name
@@ -50,6 +53,7 @@ async def import_packs(*packs: str) -> list[float]:
     seconds = []
     for pack in packs:
         started = time.process_time()
-        assert await nodes.load_custom_node(pack, module_parent="custom_nodes")
+        if not await nodes.load_custom_node(pack, module_parent="custom_nodes"):
+            raise ImportError(f"ComfyUI could not import {pack}: its log says why")
         seconds.append(time.process_time() - started)
     return seconds

@@ -8,7 +8,7 @@ from .base import Model
 from .loader import UnHype
 from .merge import shares
 from .patching import erase
-from .schema import ERASING, schema
+from .schema import ERASING, schema, strength_input
 from .weights import in_weights
 
 ADAPTER, WEIGHTS = "adapter", "weight patch"
@@ -28,13 +28,8 @@ class UnHypeEraser(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The model that the eraser was trained for, or a fine-tune of it."),
                 UnHype.Input("unhype", optional=True, tooltip="From Load UnHype Eraser, Merge UnHype Erasers or Train UnHype Eraser."),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=0.0,
-                    max=2.0,
-                    step=0.05,
-                    tooltip="0 leaves the model as it is, 1 erases as trained, above 1 the adapter is scaled up. In between it begins "
+                strength_input(
+                    "0 leaves the model as it is, 1 erases as trained, above 1 the adapter is scaled up. In between it begins "
                     "later in the sampling, and the picture changes little by little; somewhere on the way a single one may tip over.",
                 ),
                 io.Conditioning.Input(

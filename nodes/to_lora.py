@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..unhype.lora import KEYS, as_lora
 from .loader import UnHype
 from .merge import shares
-from .schema import ERASING, schema
+from .schema import ERASING, schema, strength_input
 from .tell import tell
 from .weights import one_prompt
 
@@ -29,13 +29,8 @@ class UnHypeToLora(io.ComfyNode):
                     optional=True,
                     tooltip="The one prompt to bake for, from CLIP Text Encode: one that means the concept, as plain as possible.",
                 ),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=0.0,
-                    max=2.0,
-                    step=0.05,
-                    tooltip="1 erases as trained. A LoRA cannot begin later, as UnHype Eraser does below 1: there a picture "
+                strength_input(
+                    "1 erases as trained. A LoRA cannot begin later, as UnHype Eraser does below 1: there a picture "
                     "tips over at some strength.",
                 ),
                 io.String.Input(

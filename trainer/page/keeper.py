@@ -1,7 +1,6 @@
 """Keeps the page beside an eraser up to date while it is trained."""
 
 import io
-import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -10,10 +9,9 @@ import torch
 from PIL import Image
 
 from unhype.checkpoint import Concept
-from unhype.leftovers import temporary_name
 from unhype.text import shown
 
-from ..run.beside import log_path, page_path
+from ..run.beside import log_path, page_path, write_text
 from ..run.health import Finding
 from ..settings.fields import Config
 from . import curves
@@ -43,19 +41,6 @@ def rows_of(labels: list[str], strengths: list[str], pictures: torch.Tensor) -> 
     small = max(pictures.shape[1:3]) <= SMALL
     by_prompt = pictures.unflatten(0, (len(strengths), len(labels))).transpose(0, 1)
     return [Row(label, dict(zip(strengths, map(jpeg, own))), small) for label, own in zip(labels, by_prompt)]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    temporary = temporary_name(path)
-    try:
-        with open(temporary, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class Page:

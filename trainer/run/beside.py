@@ -3,9 +3,10 @@
 Only the eraser ends in .safetensors, so that ComfyUI's lists show nothing else.
 """
 
+import os
 from pathlib import Path
 
-from unhype.leftovers import TEMPORARY
+from unhype.leftovers import TEMPORARY, temporary_name
 
 
 def state_path(out: str | Path) -> Path:
@@ -59,3 +60,16 @@ def remove_leftovers(out: str | Path) -> None:
         if found and found[1] in written:
             path.unlink(missing_ok=True)
     coming_state_path(out).unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file beside an eraser, whole or not at all. Raises OSError."""
+    temporary = temporary_name(path)
+    try:
+        with open(temporary, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,9 +1,10 @@
 """The run's log: a JSON object a line, one per iteration and one for the verdict; and the memory that it took."""
 
 import json
-import os
 import sys
 from pathlib import Path
+
+from .beside import write_text
 
 
 def whole_lines(path: Path, done: int) -> list[dict]:
@@ -32,9 +33,7 @@ class Log:
     def __init__(self, path: Path, done: int):
         kept = whole_lines(path, done) if done else []
         self.seconds = float(kept[-1].get("seconds", 0)) if kept else 0.0
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        os.replace(temporary, path)
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
         self.file = open(path, "a", encoding="utf-8")
 
     def __enter__(self):

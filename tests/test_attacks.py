@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import importlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,8 +18,8 @@ def here(comfy, pack):
     from demo.judge import load_judge
     from evaluation import attacks, methods, token_search
     from host.load import load_backbone
+    from unhype.checkpoint import load_eraser
 
-    checkpoint = importlib.import_module("unhype_pack.unhype.checkpoint")  # the classes that the pack's nodes compare with
     backbone = load_backbone("demo")
     return SimpleNamespace(
         attacks=attacks,
@@ -28,7 +27,7 @@ def here(comfy, pack):
         tokens=token_search,
         backbone=backbone,
         judge=load_judge(),
-        eraser=checkpoint.load_eraser(ROOT / "demo/erasers/demo_cat.safetensors"),
+        eraser=load_eraser(ROOT / "demo/erasers/demo_cat.safetensors"),
         nothing=methods.Method("nothing", backbone.model),
     )
 

@@ -1,6 +1,7 @@
 """The hard prompts: each case puts the noun where its name says, and the table runs on the bundled eraser."""
 
 import random
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from benchmarks.comparison.emoji import WORDING
 from evaluation import hard_prompts
 from evaluation.hard_prompts import CASES, PAIR, SINGLE, token_ids
 
+ROOT = Path(__file__).resolve().parents[1]
 CHUNK = 77
 
 
@@ -103,9 +105,10 @@ def test_table(demo):
     from demo.judge import load_judge
     from evaluation.methods import switched
     from host.backbone import Backbone
+    from unhype.checkpoint import load_eraser
 
-    backbone = Backbone(demo.model, demo.clip, demo.vae)
-    method, missed, lines = switched("unhype", backbone, demo.eraser), [], []
+    backbone, eraser = Backbone(demo.model, demo.clip, demo.vae), load_eraser(ROOT / "demo/erasers/demo_cat.safetensors")
+    method, missed, lines = switched("unhype", backbone, eraser), [], []
     cases = ["plain", "ConditioningCombine", "two erased concepts"]
     rows = hard_prompts.table(
         method, backbone, load_judge(), WORDING, ["cat", "dog"], 2, steps=4, cases=cases, progress=lines.append, missed=missed

@@ -35,10 +35,10 @@ from demo.open.nouns import NOUNS
 from demo.open.run import SEED, Run
 
 BATCH = 64  # pictures of one noun; half as many, twice as wide, of two
-NAMING = 0.05  # weight of naming the nouns
+NAMING = 0.3  # weight of naming the nouns; at 0.05 the two nouns of a pair were not told apart in 2,500 steps, at 0.3 in 300
 NOISY, NOISY_FROM = 0.8, 700  # share of rows that are drawn from the noisiest levels, where the text decides what is drawn
 PLAIN_STEPS = 1700  # at the start: nouns by their words, in templates, and few pairs
-PAIR_STEPS, PLAIN_PAIR_STEPS = 0.40, 0.15
+PAIR_STEPS, PLAIN_PAIR_STEPS = 0.60, 0.15
 POOL, FIRST_CHUNKS, RENEWED = 20_000, 60, 16  # captions of a kind; chunks at the start; steps for one new chunk of each kind
 SAVED = 300  # seconds between states
 

@@ -27,12 +27,14 @@ def find_comfy(given: str | None) -> Path:
 
 def start_comfy(folder: Path) -> None:
     """Make `comfy` importable from that install, on the CPU where there is no GPU."""
+    from . import devices  # the prestart script that dev.py writes loads this file alone
+
     place = str(Path(folder).resolve())
     if place in sys.path:
         return
     sys.path.insert(0, place)
     declare_torchvision_operators()
-    argv, sys.argv = sys.argv, [sys.argv[0]] + ([] if torch.cuda.is_available() else ["--cpu"])
+    argv, sys.argv = sys.argv, [sys.argv[0]] + (["--cpu"] if devices.kind() == "cpu" else [])
     try:
         import comfy.options
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.fullsize import MODELS, SD15, WEIGHTS
+from benchmarks.fullsize import MODELS, SD15, SDXL, WEIGHTS
 from evaluation.methods import Always, Method, switched
 from host import devices, memory, trials
 from host.backbone import Backbone
@@ -25,15 +25,14 @@ from unhype.layers import Family
 STEPS, LATER = 20, 20.0  # sampling steps; seconds of a first training step from which on there is no second
 # A level of Stable Diffusion's and a block of each of Flux's, narrow: every line of this file, and nothing to be measured.
 LEVEL = {"channel_mult": (1,), "num_res_blocks": [1], "transformer_depth": [1], "transformer_depth_output": [1, 1]}
+LEVELS = {"channel_mult": (1, 2), "num_res_blocks": [1, 1], "transformer_depth": [0, 1], "transformer_depth_output": [0, 0, 1, 1]}
+LEVELS |= {"transformer_depth_middle": 1, "adm_in_channels": 32 + 6 * 256}  # SDXL's pooled embedding, and sizes
 NARROW_UNET = {"model_channels": 32, "context_dim": 32, "num_heads": 2}
 NARROW = {"in_channels": 16, "out_channels": 16, "vec_in_dim": 16, "context_in_dim": 32, "hidden_size": 64, "mlp_ratio": 2.0}
 NARROW |= {"num_heads": 2, "depth": 1, "depth_single_blocks": 1, "axes_dim": [8, 12, 12], "theta": 10_000, "patch_size": 2}
 SMALL = {
     "sd15": ("SD15", SD15 | LEVEL | NARROW_UNET),
-    "sdxl": (
-        "SDXL",
-        SD15 | LEVEL | {"model_channels": 32, "context_dim": 32, "num_heads": 2, "num_classes": "sequential"} | {"adm_in_channels": 2816},
-    ),
+    "sdxl": ("SDXL", SDXL | LEVELS | NARROW_UNET),
     "flux": ("Flux", NARROW | {"qkv_bias": True, "guidance_embed": True}),
 }
 SMALL_SETTINGS = {"size": "64x64", "batch": 4, "retain_batch": 8, "hidden": 16}

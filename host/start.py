@@ -59,6 +59,13 @@ def comfy_version() -> str:
     return version
 
 
+def comfy_folder() -> Path:
+    """The folder of the ComfyUI that has been started."""
+    import comfyui_version
+
+    return Path(str(comfyui_version.__file__)).resolve().parent
+
+
 def core_node(name: str) -> Any:
     """A node of ComfyUI's own, ready to be called."""
     import nodes  # ComfyUI's own module of that name

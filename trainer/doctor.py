@@ -89,7 +89,7 @@ def diagnosis(config: Config, given: dict, path: str | None, progress=say) -> No
     for line in words(config):
         progress(line)
     progress("what it takes")
-    for line in [*dry_run.report(config).splitlines(), *on_disk(config)]:
+    for line in [*dry_run.takes(config), *on_disk(config)]:
         progress(f"  {line}")
 
 
@@ -101,7 +101,7 @@ def main(argv: list[str]) -> int:
             raise ConfigError("--init: a file of settings is written by trainer/train.py; give it here as --config")
         about = arguments.config or given
         start_comfy(find_comfy(arguments.comfyui))
-        for line in machine(arguments.comfyui):
+        for line in machine():
             say(line)
         if about:
             config, arguments = settings_of(given, arguments)

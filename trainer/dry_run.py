@@ -18,6 +18,7 @@ from unhype.hypernetwork import Hypernetwork
 from unhype.layers import Family, family_of, layer_table, matrices
 
 from .config import Config
+from .settings.machine import machine
 from .work import BACKWARD, work
 
 CARDS = (8, 12, 16, 24, 48)  # GB, looked at where there is no GPU
@@ -114,7 +115,12 @@ def speed(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def report(config: Config) -> str:
-    """The dry run's words."""
+    """The dry run's words: what there is, and what the training takes of it. More is said by trainer/doctor.py."""
+    return "\n".join([*machine(), *takes(config)])
+
+
+def takes(config: Config) -> list[str]:
+    """Layers, file, memory and work of a training."""
     device, own = device_memory()
     on_card = device.type != "cpu"
     model, compute, stored = meta_model(config.base, torch.bfloat16 if on_card else torch.float32)
@@ -136,7 +142,7 @@ def report(config: Config) -> str:
     if not on_card:
         peak = step.peak(config.batch, False, False)
         lines.append(f"  here, on the CPU: {peak / memory.GB:.1f} GB at the peak of {own / memory.GB:.0f} GB")
-    return "\n".join(lines + expected(config, family, step, speed(device, compute), recompute))
+    return lines + expected(config, family, step, speed(device, compute), recompute)
 
 
 def expected(config: Config, family: Family, step: memory.Step, rate: float, recompute: bool) -> list[str]:

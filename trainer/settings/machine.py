@@ -10,19 +10,19 @@ import torch
 
 from host import devices, memory
 from host.folders import eraser_folders
-from host.start import ROOT, comfy_version, find_comfy
+from host.start import ROOT, comfy_folder, comfy_version
 
 GB = memory.GB
 
 
-def machine(comfyui: str | None = None) -> list[str]:
+def machine() -> list[str]:
     """A line on each. The host has been started."""
     device, total = memory.device_memory()
     driver = f" (of {devices.kind()} {devices.driver()})" if devices.driver() else ""
     lines = [
         f"Python {platform.python_version()}, torch {torch.__version__}{driver}, safetensors {safetensors.__version__}, "
         f"{platform.system()} {platform.release()}",
-        f"ComfyUI {comfy_version()} in {find_comfy(comfyui)}; this pack in {ROOT}",
+        f"ComfyUI {comfy_version()} in {comfy_folder()}; this pack in {ROOT}",
     ]
     if device.type == "cpu":
         lines.append("graphics card: none that this torch can use; everything is computed on the CPU, which suits the demo models only")

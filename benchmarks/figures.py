@@ -211,3 +211,23 @@ def sizes(report: dict) -> str:
         f"The same without what only developers need: {megabytes('sparse_clone')}.",
         f"`git clone`, with the whole history: {megabytes('clone')}.",
     )
+
+
+def recipes(report: dict) -> str:
+    """What the recipes take: memory of a training step by the card, and how often the denoiser is asked."""
+    cards = list(report["rows"][0]["cards"])
+    of = lambda plan: "-" if plan is None else f"{plan['peak_gb']:.1f} GB{' *' if 'main memory' in plan['plan'] else ''}"
+    count = lambda n: f"{n:,}".replace(",", " ")
+    cells = [
+        [
+            f"`{r['recipe']}`",
+            f"{FULL_SIZE[r['model']]}, {r['weights']}",
+            *(of(r["cards"][gb]) for gb in cards),
+            *(count(n) for n in r["evaluations"].values()),
+            f"{r['pflop']:.0f}",
+            f"{r['file_mb']:.0f} MB",
+        ]
+        for r in report["rows"]
+    ]
+    header = ["recipe", "base", *(f"card of {gb} GB" for gb in cards), "drawing", "training", "after", "PFLOP", "file"]
+    return table(header, cells).rstrip()

@@ -36,6 +36,7 @@ REPORTS = {  # command, as its report names it -> the committed report
     "python benchmarks/negative.py": RESULTS + "negative.json",
     "python benchmarks/controlnet.py": RESULTS + "controlnet.json",
     "python benchmarks/sizes.py": RESULTS + "sizes.json",
+    "python benchmarks/recipes.py": RESULTS + "recipes.json",
 }
 QUOTED = "examples"  # texts that other people wrote, which are not ours to publish
 
@@ -63,6 +64,7 @@ BLOCKS = {
     "negative": Block("python benchmarks/negative.py", figures.negative),
     "controlnet": Block("python benchmarks/controlnet.py", figures.controlnet),
     "sizes": Block("python benchmarks/sizes.py", figures.sizes),
+    "recipes": Block("python benchmarks/recipes.py", figures.recipes),
 }
 WHOLE = {  # pages that are nothing but figures
     RESULTS + "report.md": Block("python dev.py bench", lambda report: page(report | {"rows": figures_bench.own_rows(report)})),

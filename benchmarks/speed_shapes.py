@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks.fullsize import FLUX, SD15
-from host import trials, versions
+from host import trials
 
 PACK = "unhype_pack"
 RANK, STEPS, HIDDEN, QUERIES, BOTTLENECK = 4, 300, 64, 4, 12  # the trainer's own
@@ -60,8 +60,7 @@ def demo() -> Case:
 def random(name: str) -> Case:
     """A model of SHAPES and an eraser of the size that the trainer gives it."""
     sizes = SHAPES[name]
-    config = versions.flux_sizes(sizes.config) if sizes.kind == "Flux" else sizes.config
-    patcher = trials.random_model(sizes.kind, config)
+    patcher = trials.random_model(sizes.kind, sizes.config)
     prompt = lambda: [[torch.randn(1, sizes.tokens, sizes.text), {"pooled_output": torch.randn(1, POOLED)}]]
     return Case(patcher, eraser_for(patcher.model.diffusion_model, sizes), prompt(), prompt(), sizes.latents, sizes.cfg, sizes.keys)
 

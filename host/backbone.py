@@ -11,6 +11,7 @@ from . import versions, words
 from .encode import Conditioning, Text, Watch, encode_alone, encode_together, tokenize
 from .inference import allow_autograd
 
+WHOLE = 0.8  # share of a device's memory that weights may fill altogether
 WIDE = 2**19  # numbers of one prompt's token states, above which they are kept in bf16
 
 
@@ -45,10 +46,15 @@ class Backbone:
         return isinstance(self.model.get_model_object("model_sampling"), comfy.model_sampling.CONST)
 
     def load(self, model: Any = None) -> None:
-        """The base's own weights in place, or a clone's: what one was patched with stays in until another is loaded."""
+        """The base's own weights in place, or a clone's: what one was patched with stays in until another is loaded.
+
+        All of them on the device where it has room for them, else as many as ComfyUI puts there.
+        """
         import comfy.model_management
 
-        comfy.model_management.load_models_gpu([model or self.model], force_full_load=True)
+        model = model or self.model
+        whole = model.model_size() <= WHOLE * comfy.model_management.get_total_memory(model.load_device)
+        comfy.model_management.load_models_gpu([model], force_full_load=whole)
         allow_autograd(self.model.model)
 
     def load_again(self, needed: int | None) -> None:

@@ -2,9 +2,12 @@
 
 import importlib
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import torch
+
+from unhype.layers import Family, family_of
 
 from . import versions
 from .backbone import Backbone
@@ -87,9 +90,7 @@ def load_files(base: str, text_encoders: Sequence[str], vae: str) -> Backbone:
             raise ValueError(f"base model {path} holds no text encoder: choose a full checkpoint, or give text_encoders and vae")
     else:
         backbone = Backbone(comfy.sd.load_diffusion_model(path), None, None)
-        files = [find_file(f, ("text_encoders",), "text encoder") for f in text_encoders]
-        kind = getattr(comfy.sd.CLIPType, backbone.family.encoders)
-        backbone.clip = comfy.sd.load_clip(files, clip_type=kind)
+        backbone.clip = clip_of(text_encoders, backbone.family)
     if vae:
         backbone.vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(find_file(vae, ("vae",), "VAE")))
     if backbone.vae is None:
@@ -98,6 +99,33 @@ def load_files(base: str, text_encoders: Sequence[str], vae: str) -> Backbone:
     if own != wanted:
         raise ValueError(f"VAE {vae or path} is of {own} latent channels, expected {wanted} for {path}: choose its family's VAE")
     return backbone
+
+
+def clip_of(text_encoders: Sequence[str], family: Family) -> Any:
+    """A CLIP of files of their own."""
+    import comfy.sd
+
+    files = [find_file(f, ("text_encoders",), "text encoder") for f in text_encoders]
+    return comfy.sd.load_clip(files, clip_type=getattr(comfy.sd.CLIPType, family.encoders))
+
+
+def load_text(base: str, text_encoders: Sequence[str], diffusion_model: torch.nn.Module) -> Backbone:
+    """A backbone that encodes prompts and can do nothing else: its text encoders alone are loaded.
+
+    Args:
+        diffusion_model: the base's, on the meta device.
+    """
+    import comfy.sd
+
+    if base in DEMOS:
+        return load_backbone(base)
+    if text_encoders:
+        clip = clip_of(text_encoders, family_of(diffusion_model))
+    else:
+        clip = comfy.sd.load_checkpoint_guess_config(find_base(base), output_vae=False, output_clip=True, output_model=False)[1]
+        if clip is None:
+            raise ValueError(f"base model {base} holds no text encoder: choose a full checkpoint, or give text_encoders and vae")
+    return Backbone(SimpleNamespace(model=SimpleNamespace(diffusion_model=diffusion_model)), clip, None)
 
 
 def ready(backbone: Backbone) -> Backbone:

@@ -27,12 +27,14 @@ def find_comfy(given: str | None) -> Path:
 
 def start_comfy(folder: Path) -> None:
     """Make `comfy` importable from that install, on the CPU where there is no GPU."""
+    from . import devices  # the prestart script that dev.py writes loads this file alone
+
     place = str(Path(folder).resolve())
     if place in sys.path:
         return
     sys.path.insert(0, place)
     declare_torchvision_operators()
-    argv, sys.argv = sys.argv, [sys.argv[0]] + ([] if torch.cuda.is_available() else ["--cpu"])
+    argv, sys.argv = sys.argv, [sys.argv[0]] + (["--cpu"] if devices.kind() == "cpu" else [])
     try:
         import comfy.options
 
@@ -55,6 +57,13 @@ def comfy_version() -> str:
 
     version: str = comfyui_version.__version__
     return version
+
+
+def comfy_folder() -> Path:
+    """The folder of the ComfyUI that has been started."""
+    import comfyui_version
+
+    return Path(str(comfyui_version.__file__)).resolve().parent
 
 
 def core_node(name: str) -> Any:

@@ -5,20 +5,35 @@ from typing import Any
 
 import torch
 
+from . import versions
 
-def random_model(kind: str, config: dict[str, Any]) -> Any:
-    """A MODEL of one of ComfyUI's supported models on the CPU, of these sizes, with random weights."""
+
+def random_model(
+    kind: str, config: dict[str, Any], stored: torch.dtype = torch.float32, compute: torch.dtype | None = None, on_device: bool = False
+) -> Any:
+    """A MODEL of one of ComfyUI's supported models, of these sizes, with random weights that lie in main memory.
+
+    Args:
+        stored, compute: types of the weights and of what is computed; compute None: as stored.
+        on_device: computed on ComfyUI's own device, on which the weights are drawn too; else on the CPU.
+    """
+    import comfy.model_management
     import comfy.model_patcher
     import comfy.supported_models
 
+    cpu = torch.device("cpu")
+    config = versions.flux_sizes(config) if kind.startswith("Flux") else config
     supported = getattr(comfy.supported_models, kind)(dict(config))
     supported.unet_config.update(config)
-    supported.set_inference_dtype(torch.float32, None)
-    model = supported.get_model({}, "", torch.device("cpu")).requires_grad_(False)
+    supported.set_inference_dtype(stored, None if compute == stored else compute)
+    model = supported.get_model({}, "", cpu).requires_grad_(False)
+    device = comfy.model_management.get_torch_device() if on_device else cpu
     torch.manual_seed(0)
     for path, parameter in model.diffusion_model.named_parameters():
-        parameter.data.fill_(1) if "norm" in path else parameter.data.normal_(std=max(1, parameter[0].numel()) ** -0.5)
-    return comfy.model_patcher.ModelPatcher(model, load_device=torch.device("cpu"), offload_device=torch.device("cpu"))
+        deviation = max(1, parameter[0].numel()) ** -0.5
+        drawn = torch.empty(parameter.shape, device=device)
+        parameter.data.copy_(drawn.fill_(1) if "norm" in path else drawn.normal_(std=deviation))
+    return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=cpu)
 
 
 def guider_of(model: Any, positive: Any, negative: Any, cfg: float) -> Any:

@@ -78,3 +78,18 @@ def demo(pack):
         model, clip, vae = pack.UnHypeDemoModel.execute("emoji-sd").result
         eraser = pack.UnHypeLoader.execute("demo_cat.safetensors").result[0]
     return SimpleNamespace(model=model, clip=clip, vae=vae, eraser=eraser)
+
+
+@pytest.fixture
+def few_texts(monkeypatch):
+    """A training that reads few texts and fits its switch in few steps, where what that is worth is not looked at."""
+    from trainer import data, reading, switch
+    from trainer.prompts import neighbours, unfamiliar
+    from trainer.prompts.written import written
+
+    known = neighbours.VOCABULARY[:60]
+    monkeypatch.setattr(neighbours, "VOCABULARY", known)
+    monkeypatch.setattr(unfamiliar, "VOCABULARY", known)
+    monkeypatch.setattr(data, "VOCABULARY", 40)
+    monkeypatch.setattr(reading, "written", lambda: written()[::100])
+    monkeypatch.setattr(switch, "ITERATIONS", 60)

@@ -90,6 +90,21 @@ def test_factors_go_to_the_device_that_a_row_is_computed_on(rows):
     assert all(t.device.type == "cpu" for f in factors for t in f)
 
 
+@pytest.mark.parametrize("rows", [[0, 1, 2], [0, 2]])
+def test_under_autocast_it_is_the_same_with_and_without_gradients(model, rows):
+    """There a product is of 8 bits of mantissa, whatever its factors are."""
+    x, factors = torch.randn(3, 7, 6), pair(some_factors(3), rows)
+    found = []
+    for enabled in (True, False):
+        with torch.set_grad_enabled(enabled), torch.autocast("cpu", torch.bfloat16):
+            with adapter(model, [Term(torch.tensor(rows), LAYERS, factors)], 3):
+                found.append(model(x))
+    assert found[0].dtype == torch.bfloat16
+    torch.testing.assert_close(found[1], found[0], rtol=0.05, atol=0.1)
+    with adapter(model, [Term(torch.tensor(rows), LAYERS, factors)], 3):
+        torch.testing.assert_close(found[1].float(), model(x), rtol=0.05, atol=0.1)
+
+
 def test_terms_on_the_same_row_add_up(model):
     x, one, other = torch.randn(3, 7, 6), some_factors(3), some_factors(2)
     with adapter(model, [Term(torch.arange(3), LAYERS, one), Term(torch.tensor([0, 2]), LAYERS, other)], 3):

@@ -158,3 +158,30 @@ def test_chromium_is_installed_where_debian_has_it(dev, monkeypatch):
     monkeypatch.setattr(dev.shutil, "which", here)
     monkeypatch.setattr(dev.subprocess, "run", lambda command, **_: ran.append(command))
     assert dev.browser() == "chromium" and ran[1][-1] == "chromium"
+
+
+def test_a_card_is_measured_with_the_python_at_hand_or_with_our_own(dev):
+    import sys
+
+    dev.gpu(["--here", "--minutes", "3"])
+    command, where = dev.ran[0]
+    assert command == ["benchmarks/gpu.py", "--minutes", "3"] and where["card"] and where["comfyui"] is None
+    assert str(where["python"]) == sys.executable
+    dev.gpu([])
+    assert dev.ran[1] == (["benchmarks/gpu.py"], {"card": True})
+
+
+def test_only_where_a_card_is_measured_one_is_used(monkeypatch, tmp_path):
+    spec = importlib.util.spec_from_file_location("dev_alone", ROOT / "dev.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    environments = []
+
+    class Done:
+        returncode = 0
+
+    monkeypatch.setattr(module.subprocess, "run", lambda *_, env, **__: environments.append(env) or Done)
+    monkeypatch.delenv("UNHYPE_CPU", raising=False), monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    module.run("a.py"), module.run("a.py", card=True, comfyui=None)
+    assert environments[0]["UNHYPE_CPU"] == "1" and environments[0]["CUDA_VISIBLE_DEVICES"] == ""
+    assert "UNHYPE_CPU" not in environments[1] and environments[1]["CUDA_VISIBLE_DEVICES"] == "3"

@@ -73,6 +73,7 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(comfy, tmp_path):
     done = subprocess.run([*command, "--out", tmp_path / "x.safetensors", "--dry-run"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Stable Diffusion 1.x, 18 layers" in done.stdout and "a card of 8 GB" in done.stdout and "16 rows at a time" in done.stdout
+    assert "ComfyUI " in done.stdout and "main memory: " in done.stdout and "the denoiser is asked " in done.stdout
     assert "warning: retain keeps 'cat statue' with the erased word 'cat' inside" in done.stdout
     assert not list(tmp_path.iterdir())
 

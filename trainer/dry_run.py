@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from host import memory
+from host import devices, memory
 from host.folders import DEMOS, find_base
 from host.load import load_backbone, prefix_of, shapes_of
 from host.memory import device_memory
@@ -18,11 +18,20 @@ from unhype.hypernetwork import Hypernetwork
 from unhype.layers import Family, family_of, layer_table, matrices
 
 from .config import Config
+from .settings.machine import machine
+from .work import BACKWARD, work
 
 CARDS = (8, 12, 16, 24, 48)  # GB, looked at where there is no GPU
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 DTYPES |= {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "U8": torch.uint8, "I8": torch.int8, "I64": torch.int64}
 TIMED = 0.3  # seconds
+PHASES = {
+    "drawing": "the base's own pictures",
+    "training": "training",
+    "strengths": "how late a strength below 1 begins",
+    "verdict": "the verdict",
+    "previews": "previews",
+}
 
 
 def header(path: str) -> dict[str, torch.Tensor]:
@@ -95,23 +104,28 @@ def measure(config: Config, diffusion_model, compute: torch.dtype, stored: int) 
 
 def speed(device: torch.device, dtype: torch.dtype) -> float:
     """Floating point operations per second of a large matrix product on this device."""
-    size = 4096 if device.type == "cuda" else 1024
+    size = 1024 if device.type == "cpu" else 4096
     a = torch.randn(size, size, device=device, dtype=dtype)
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    a @ a, wait()
+    a @ a, devices.wait(device)
     count, started = 0, time.perf_counter()
     while time.perf_counter() - started < TIMED:
-        a @ a, wait()
+        a @ a, devices.wait(device)
         count += 1
     return count * 2 * size**3 / (time.perf_counter() - started)
 
 
 def report(config: Config) -> str:
-    """The dry run's words."""
+    """The dry run's words: what there is, and what the training takes of it. More is said by trainer/doctor.py."""
+    return "\n".join([*machine(), *takes(config)])
+
+
+def takes(config: Config) -> list[str]:
+    """Layers, file, memory and work of a training."""
     device, own = device_memory()
     on_card = device.type != "cpu"
     model, compute, stored = meta_model(config.base, torch.bfloat16 if on_card else torch.float32)
     config, family, network, step = measure(config, model, compute, stored)
+    recompute = False
     count = sum(p.numel() for p in network.parameters())
     lines = [
         f"{config.base}: {family.title}, {len(network.shape.layers)} layers, weights of {step.weights / 1e9:.2f} GB",
@@ -122,15 +136,25 @@ def report(config: Config) -> str:
     memories = [own] if on_card else [gb * memory.GB for gb in CARDS]
     for total in memories:
         plan = memory.plan(step, config.batch, total)
+        recompute = on_card and plan is not None and plan.recompute
         where = f"this card of {total / memory.GB:.0f} GB" if on_card else f"a card of {total / memory.GB:.0f} GB"
         lines.append(f"  {where}: " + (f"{plan.peak / memory.GB:.1f} GB at the peak, {plan}" if plan else "does not fit"))
     if not on_card:
         peak = step.peak(config.batch, False, False)
         lines.append(f"  here, on the CPU: {peak / memory.GB:.1f} GB at the peak of {own / memory.GB:.0f} GB")
-    flops = step.flops * config.batch * config.iterations
-    rate = speed(device, compute)
-    lines.append(
-        f"work: {flops:.2g} floating point operations in {config.iterations} steps; "
-        f"a matrix product runs at {rate / 1e12:.2f} TFLOPS here, so at least {flops / rate / 60:.1f} minutes"
-    )
-    return "\n".join(lines)
+    return lines + expected(config, family, step, speed(device, compute), recompute)
+
+
+def expected(config: Config, family: Family, step: memory.Step, rate: float, recompute: bool) -> list[str]:
+    """How often the denoiser is asked, and how long that takes at least at `rate` floating point operations a second."""
+    found = work(config, family)
+    per_row = step.flops / (1 + BACKWARD)
+    rows = {name: getattr(found, name) for name in PHASES}
+    cost = rows | {"training": (1 + BACKWARD + recompute) * found.training}
+    minutes = {name: per_row * forwards / rate / 60 for name, forwards in cost.items()}
+    parts = [f"{PHASES[name]} {count} ({minutes[name]:.1f} min)" for name, count in rows.items() if count]
+    return [
+        f"work: the denoiser is asked {found.evaluations} times: {', '.join(parts)}",
+        f"  at least {sum(minutes.values()):.1f} minutes where a matrix product runs at {rate / 1e12:.2g} TFLOPS, as here; "
+        "encoding the prompts comes on top",
+    ]

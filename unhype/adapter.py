@@ -50,7 +50,7 @@ def add_in_place(output: torch.Tensor, x: torch.Tensor, layer: Layer, rows: Rows
     own, inner, up = output.narrow(-1, layer.start, layer.outputs), x[rows].to(f.down.dtype) @ f.down.transpose(1, 2), f.up.transpose(1, 2)
     if isinstance(rows, torch.Tensor):
         own.index_add_(0, rows, (inner @ up).to(own.dtype))
-    elif own.dtype == inner.dtype:
+    elif own.dtype == inner.dtype == up.dtype:  # under autocast the product alone is of another type
         own[rows].baddbmm_(inner, up)
     else:
         own[rows].add_((inner @ up).to(own.dtype))

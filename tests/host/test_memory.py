@@ -111,6 +111,19 @@ def test_the_trainer_makes_room(comfy, recompute, offload, rows, monkeypatch, tm
     torch.testing.assert_close(gradients(), before, rtol=1e-3, atol=1e-5 * before.abs().max().item())
 
 
+@pytest.mark.parametrize("share, whole", [(0.5, True), (1.1, False)])
+def test_weights_larger_than_the_card_are_not_forced_onto_it(comfy, monkeypatch, share, whole):
+    import comfy.model_management as management
+
+    from host.load import load_backbone
+
+    backbone, asked = load_backbone("demo"), []
+    monkeypatch.setattr(management, "get_total_memory", lambda *_, **__: int(backbone.model.model_size() / share))
+    monkeypatch.setattr(management, "load_models_gpu", lambda models, **given: asked.append(given))
+    backbone.load()
+    assert asked == [{"force_full_load": whole}]
+
+
 def test_no_room_is_an_error(comfy, monkeypatch):
     import comfy.model_management
 

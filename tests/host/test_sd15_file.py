@@ -121,3 +121,16 @@ def test_a_dry_run_reads_its_header(checkpoint):
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Stable Diffusion 1.x, 14 layers" in done.stdout and "a card of 8 GB: " in done.stdout
     assert not (checkpoint.parent / "x.safetensors").exists()
+
+
+@torch.inference_mode()
+def test_its_text_encoder_is_read_alone(checkpoint):
+    """As trainer/doctor.py does: to the bit what the whole file gives, and no denoiser beside it."""
+    from host.load import load_backbone, load_text
+    from trainer import dry_run
+
+    shapes, _, _ = dry_run.meta_model(str(checkpoint), torch.float32)
+    alone, whole = load_text(str(checkpoint), [], shapes), load_backbone(str(checkpoint))
+    assert {p.device.type for p in alone.diffusion_model.parameters()} == {"meta"} and alone.family == whole.family
+    for got, wanted in zip(vars(alone.encode([PROMPT])).values(), vars(whole.encode([PROMPT])).values()):
+        assert got is wanted is None or torch.equal(got, wanted)

@@ -62,13 +62,16 @@ def test_through_the_hosts_own_loaders(m, pack, files):
 
 def test_the_trainer_reads_them(m, files):
     """By their names: the pooled embedding and T5's states of a prompt, a picture, and gradients to the hypernetwork."""
-    from host.load import load_backbone
+    from host.load import load_backbone, load_text
+    from trainer import dry_run
     from unhype.adapter import Term, adapter
 
     flux, *encoders, vae = files
     backbone = load_backbone(flux, encoders, vae)
     text = backbone.encode([PROMPT, OTHER])
     assert text.tokens.shape == (2, 256, 4096) and text.pooled.shape == (2, 768) and text.tokens.isfinite().all()
+    alone = load_text(flux, encoders, dry_run.meta_model(flux, torch.bfloat16)[0])
+    assert torch.equal(alone.encode([PROMPT]).tokens, backbone.encode([PROMPT]).tokens)
     with torch.inference_mode():
         latents = backbone.sample(text.rows([0]).conditioning(), text.rows([1]).conditioning(), (64, 64), seed=0, steps=1, cfg=1.0)
         assert backbone.decode(latents).shape == (1, 64, 64, 3)

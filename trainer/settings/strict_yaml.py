@@ -61,3 +61,9 @@ def read_yaml(path: str | Path) -> dict:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected settings like 'base: demo', found {type(values).__name__}")
     return values
+
+
+def lines_of(path: str | Path) -> dict[str, int]:
+    """The line of every setting in a file that `read_yaml` takes."""
+    node = yaml.compose(Path(path).read_text(encoding="utf-8-sig"), Strict)
+    return {key.value: key.start_mark.line + 1 for key, _ in node.value}

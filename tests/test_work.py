@@ -1,0 +1,48 @@
+"""What the dry run says of a training's work is what a real one takes."""
+
+import pytest
+import torch
+
+from trainer.config import from_mapping
+from trainer.work import work
+
+SMALL = {"templates": ["a {}", "a photo of a {}", "a {} and a {other}"], "retain": ["dog", "bird"], "neighbours": 0}
+SMALL |= {"pictures": 4, "sampling_steps": 4, "kept_steps": 2, "batch": 4, "retain_batch": 16, "size": "64x64", "clip_skips": [1]}
+
+
+class Counted:
+    """Rows that a denoiser is asked for, with gradients and without."""
+
+    def __init__(self, module):
+        self.with_gradient, self.without = 0, 0
+        self.handle = module.register_forward_pre_hook(self.count)
+
+    def count(self, module, given):
+        if torch.is_grad_enabled():
+            self.with_gradient += len(given[0])
+        else:
+            self.without += len(given[0])
+
+
+@pytest.mark.parametrize("base, iterations", [("demo", 5), ("demo-flux", 7)])
+def test_the_count_is_what_a_training_asks_for(comfy, few_texts, tmp_path, base, iterations):
+    from host.load import load_backbone
+    from trainer.train import train
+
+    values = {
+        "base": base,
+        "erase": ["cat -> forest"],
+        "out": str(tmp_path / "a.safetensors"),
+        "iterations": iterations,
+        "preview_every": 3,
+    }
+    config = from_mapping(values | SMALL, "a.yaml")
+    backbone = load_backbone(base)
+    asked = Counted(backbone.diffusion_model)
+    train(config, backbone, progress=lambda *_: None)
+    asked.handle.remove()
+    said = work(config.for_family(backbone.family), backbone.family)
+    assert asked.with_gradient == said.training
+    others = said.evaluations - said.training
+    assert others <= asked.without <= 1.02 * others, said  # and it is asked once whether it works at all
+    assert said.forwards == said.evaluations + 2 * said.training

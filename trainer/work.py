@@ -1,0 +1,58 @@
+"""How often a training asks the denoiser, counted from its settings: a row of a forward is one evaluation, whatever the batch."""
+
+from dataclasses import dataclass, fields
+
+from unhype.layers import Family
+
+from . import slider, verdict
+from .config import Config
+from .previews import ROWS, SHOWN
+from .prompts.templates import split_templates
+from .samples import FEWEST
+
+BACKWARD = 2  # a backward pass costs as much as two forwards
+
+
+@dataclass
+class Work:
+    """Evaluations by what they are for."""
+
+    drawing: int  # the base's own pictures, and predictions on the way
+    training: int  # each with a backward pass
+    strengths: int  # how late a strength below 1 begins
+    verdict: int  # at most: what the switch leaves alone is not asked for
+    previews: int
+
+    @property
+    def evaluations(self) -> int:
+        return sum(getattr(self, f.name) for f in fields(self))
+
+    @property
+    def forwards(self) -> int:
+        """All of it, backward passes counted as the forwards that they cost."""
+        return self.evaluations + BACKWARD * self.training
+
+
+def work(config: Config, family: Family) -> Work:
+    """What a training of these settings, with the family's own in place (`Config.for_family`), takes."""
+    concepts, steps, kept = len(config.erase), config.sampling_steps, config.kept_steps
+    sides = 1 if config.cfg == 1 else 2
+    picture = steps * sides
+    per_kind = lambda pictures, of: max(FEWEST, -(-pictures // of)) * of
+    paired = any(split_templates(e.templates)[1] for e in config.erased())
+    anchored = family.anchors and config.objective == "direct"
+    kinds = 1 + paired
+    drawing = kinds * per_kind(config.pictures, concepts) * (picture + 2 * kept)
+    drawing += anchored * per_kind(max(1, config.pictures // 2), 1) * (picture + kept)
+    rows = [config.batch, max(1, config.batch // 2)][:kinds] + [config.batch] * anchored
+    turns, rest = divmod(config.iterations, len(rows))
+    training = turns * sum(rows) + sum(rows[:rest])
+    begun = range(max(1, steps // slider.BEGINNINGS), steps, max(1, steps // slider.BEGINNINGS))
+    gone_on = sum(steps - step for step in begun) + (slider.CLOSER * steps // 2 if begun.step > 1 else 0)
+    strengths = slider.PICTURES * (picture + sides * (1 + steps + gone_on))
+    half = -(-steps // 2)
+    levels = min(verdict.LEVELS, kept, half)
+    judged = per_kind(verdict.PICTURES, concepts) * (half * sides + 3 * levels) + FEWEST * (half * sides + 2 * levels)
+    previews = (1 + (config.iterations - 1) // config.preview_every) if config.preview_every else 0
+    shown = min(ROWS, sum(len(split_templates(e.templates)[0]) * len(e.words) for e in config.erased())) + ROWS
+    return Work(drawing, training, strengths, judged, previews * shown * len(SHOWN) * picture)

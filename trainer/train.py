@@ -68,7 +68,7 @@ from unhype.layers import layer_table
 from unhype.sketch import in_full, sketch
 
 MISSED = 3  # exit code of a training that misses a bar
-RECIPE = 1  # counted up where the same settings make another eraser than before
+RECIPE = 2  # counted up where the same settings make another eraser than before
 
 
 def new_network(config: Config, backbone: Backbone, data: Data) -> tuple[Hypernetwork, str]:
@@ -219,7 +219,10 @@ def train(
     with Log(log_path(out), done) as log, Page(config, backbone.family.title, names, done, progress) as page:
         pictured = lambda: previews.new_rows(backbone, network, config, shown, done, eraser.onset) if shown else None
         seconds = lambda: round(log.seconds + time.time() - started - imported, 1)
+        pictures_due = lambda: done % (config.preview_every or config.save_every) == 0 and done < config.iterations
         with Progress(out.stem, config.iterations, done, say=progress) as bar, stop or StopRequest() as stop:
+            if done and pictures_due():  # it may have been killed before they were drawn
+                page.refresh(done, checkup.look(network), pictured())
             while done < config.iterations:
                 before = rng.get_state()
                 try:
@@ -247,7 +250,7 @@ def train(
                 if stop.asked:
                     progress(f"stopped at iteration {done}: saved to {state.state_path(config)}, {stop.then}")
                     raise KeyboardInterrupt
-                if done % (config.preview_every or config.save_every) == 0 and done < config.iterations:
+                if pictures_due():
                     log.flush()
                     page.refresh(done, checkup.look(network), pictured())
         guard.ended()

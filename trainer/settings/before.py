@@ -19,7 +19,7 @@ from unhype.checkpoint import Concept, Eraser
 from unhype.description import parse_description
 from unhype.files import EMPTY, ERASER, what_is
 from unhype.fold import width_of
-from unhype.header import MAX_BYTES
+from unhype.header import MAX_BYTES, CheckpointError, read_header
 from unhype.hypernetwork import Hypernetwork
 from unhype.layers import Family
 
@@ -84,12 +84,22 @@ def refuse_replacing(config: Config, overwrite: bool) -> None:
         if os.path.isfile(out) and (kind := what_is(out)) not in (ERASER, EMPTY):
             raise ConfigError(f"out: {out} is {kind.what}, and --overwrite replaces erasers only: give another out")
         return
-    if os.path.exists(files["state"]) and not os.path.exists(out):
-        state = files["state"].name
+    state = next((files[name].name for name in ("state", "state before") if os.path.exists(files[name])), None)
+    if state and not judged(out):
         raise ConfigError(f"out: a training of {out} was stopped ({state} lies there): go on with --resume, or start over with --overwrite")
     for what in ("eraser", "log", "page", "previews"):
         if os.path.exists(files[what]) and not (os.path.isdir(files[what]) and not os.listdir(files[what])):
             raise ConfigError(f"out: the {what} {files[what]} is there already: give another out, or replace it with --overwrite")
+
+
+def judged(out: Path) -> bool:
+    """Whether the training of what lies at `out` came to its end, which is the verdict; so it is where no eraser tells."""
+    if not os.path.exists(out):
+        return False
+    try:
+        return "verdict" in read_header(out)[0].get("metrics", {})
+    except (CheckpointError, OSError):
+        return True
 
 
 def check_folder(config: Config) -> Path:

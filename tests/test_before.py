@@ -140,11 +140,21 @@ def test_a_stopped_training_is_not_started_over(work, left, ended):
     written(config)["log"].touch()
     if ended == "before the verdict":
         eraser = load_eraser(BUNDLED)
-        eraser.metrics.pop("verdict")
+        eraser.metrics.pop("verdict", None)
         save_eraser(eraser, written(config)["eraser"])
     with pytest.raises(ConfigError, match="was stopped .*--resume, or start over with --overwrite"):
         prepare(config, arguments())
     prepare(config, arguments(overwrite=True)), prepare(config, arguments(resume=True))
+
+
+def test_a_training_that_was_judged_is_not_said_to_be_stopped(work):
+    config = settings("./cat.safetensors")
+    written(config)["state"].touch()
+    eraser = load_eraser(BUNDLED)
+    eraser.metrics["verdict"] = {"passed": False}
+    save_eraser(eraser, written(config)["eraser"])
+    with pytest.raises(ConfigError, match="the eraser .* is there already"):
+        prepare(config, arguments())
 
 
 @pytest.mark.parametrize("what", ["log", "page", "previews"])

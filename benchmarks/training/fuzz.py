@@ -189,7 +189,7 @@ def read_one(kind: Kind, path: Path, watch: list[str] | None) -> tuple[str, str]
 
 
 def made(every: dict[str, Kind], number: int) -> tuple[str, bytes]:
-    """The kind and the content of a hostile file, the same for the same number."""
+    """The kind and the content of a hostile file."""
     rng = random.Random(number)
     name = sorted(every)[number % len(every)]
     return name, every[name].change(every[name].valid, rng)
@@ -207,13 +207,22 @@ def reads(every: dict[str, Kind], folder: Path, numbers: range, write: int) -> N
         path.write_bytes(data)
         os.write(write, f"{number}\n".encode())
         found = read_one(every[name], path, watch if name != "text" else None)  # that one is written anew
+        if found[0] == "fault":
+            shutil.copyfile(path, kept_as(folder, number, path.name))
         os.write(write, json.dumps([number, name, *found]).encode() + b"\n")
         if number == numbers[0]:
             watched(watch)
 
 
+def kept_as(folder: Path, number: int, name: str) -> Path:
+    """Where a file that was at fault is kept."""
+    path = folder / "wrong" / f"{number}-{name}"
+    path.parent.mkdir(exist_ok=True)
+    return path
+
+
 def fuzz(folder: Path, count: int, keep: Callable[[dict], None], known: dict, every: dict[str, Kind] | None = None) -> dict:
-    """`count` hostile files; of those that were faulty the number, by which `made` makes them again, and what was wrong."""
+    """`count` hostile files; those that were at fault are kept in wrong/."""
     (folder / "valid").mkdir(parents=True, exist_ok=True)
     every = every or kinds(folder / "valid")
     own = {"n": 0, "clean_errors": 0, "loads": 0, "faults": 0, "kinds": {}, "wrong": []} | known
@@ -254,7 +263,9 @@ def results(every: dict[str, Kind], folder: Path, numbers: range) -> list[tuple[
         number = numbers[len(found)]
         code = os.waitstatus_to_exitcode(status)
         why = f"took more than {SECONDS} s" if code == -signal.SIGVTALRM else f"the process ended with {code}"
-        found.append((number, sorted(every)[number % len(every)], "fault", why))
+        name = sorted(every)[number % len(every)]
+        shutil.copyfile(folder / every[name].name, kept_as(folder, number, every[name].name))
+        found.append((number, name, "fault", why))
     return found
 
 

@@ -221,7 +221,7 @@ def content(path: Path):
     if path.suffix == ".jsonl":
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         for line in lines:
-            line.pop("seconds", None), line.get("verdict", {}).pop("seconds", None)
+            line.pop("seconds", None), line.pop("phases", None), line.get("verdict", {}).pop("seconds", None)
         return lines
     return None  # the page tells the time; the state before the newest is of whatever step the run was stopped after
 

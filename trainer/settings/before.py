@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -171,18 +172,22 @@ def bytes_written(config: Config, base: Base, network: Hypernetwork) -> int:
     return dry_run.file_bytes(network, config, len(config.erase)) + 2 * 3 * weights + 3 * 4 * numbers + previews
 
 
-def check_loaded(config: Config, backbone: Backbone) -> None:
-    """What only a loaded base tells: whether the reader takes its eraser, and whether it works at all. Raises ValueError."""
+def check_loaded(config: Config, backbone: Backbone) -> float:
+    """What only a loaded base tells: whether the reader takes its eraser, and whether it works at all. Returns the seconds that a
+    prediction took. Raises ValueError."""
     check_reader(config, backbone.diffusion_model, backbone.family)
-    check_answers(config, backbone)
+    return check_answers(config, backbone)
 
 
 @torch.no_grad()
-def check_answers(config: Config, backbone: Backbone) -> None:
-    """Raise ValueError where the base's prediction for an empty prompt is not finite: it says so before an hour is spent."""
+def check_answers(config: Config, backbone: Backbone) -> float:
+    """Raise ValueError where the base's prediction for an empty prompt is not finite: it says so before an hour is spent. Returns the
+    seconds that it took."""
     config = config.for_family(backbone.family)
     text = backbone.encode([""]).to(backbone.device)
     sigma = backbone.sigmas(config.sampling_steps)[:1].to(backbone.device)
     with torch.random.fork_rng(devices=[]):
         x = backbone.noise(config.size_of(False), config.seed)[None].to(backbone.device) * sigma
+    started = time.perf_counter()
     check_base(backbone, config, x, sigma, text.tokens, text.pooled, text.mask, "for an empty prompt")
+    return time.perf_counter() - started

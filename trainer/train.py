@@ -52,7 +52,7 @@ from trainer.run.guard import Guard
 from trainer.run.lock import Busy, only_run
 from trainer.run.log import Log, peak_mb
 from trainer.run.phases import Phases, in_words, planned
-from trainer.run.progress import Progress, never_refuse, plans, say, watched
+from trainer.run.progress import Progress, never_refuse, noting_warnings, plans, say, watched
 from trainer.run.stop import StopRequest, raise_when_asked
 from trainer.samples import Batch
 from trainer.settings.before import check_loaded, prepare
@@ -188,6 +188,7 @@ def train(
     """
     started, out = started or time.time(), Path(config.out)
     phases = Phases(started, imported)
+    warnings, progress = noting_warnings(progress)
     out.parent.mkdir(parents=True, exist_ok=True)
     plans[-1].row = check_loaded(config, backbone)
     doubts.warn(doubts.on_both_sides(config), progress)
@@ -290,7 +291,7 @@ def train(
         own = eraser.metrics
         progress(f"saved {out} ({out.stat().st_size / 1e6:.1f} MB) after {own['train_seconds']} s, at most {own['train_peak_mb']} MB")
         if held_out:
-            own["verdict"] = judge(config, backbone, network, held_out, page.heard)
+            own["verdict"] = judge(config, backbone, network, held_out, page.heard, warnings)
             own["phases"] = phases.spent()
             log.write(verdict=own["verdict"], phases=own["phases"])
             save_eraser(eraser, out)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
+WARNING = "warning: "
 EVERY = 60.0  # seconds between two lines of a log file
 
 
@@ -27,6 +28,18 @@ def say(text: str, error: bool = False) -> None:
         stream.flush()
     except (OSError, ValueError):
         pass  # the terminal was closed, or the pipe behind it
+
+
+def noting_warnings(say):
+    """A list that fills with the warnings that are said, and what to say them by."""
+    warnings: list[str] = []
+
+    def noting(text: str) -> None:
+        if text.startswith(WARNING):
+            warnings.append(text.removeprefix(WARNING))
+        say(text)
+
+    return warnings, noting
 
 
 followers: list = []  # asked how far a run is, beside what it says: each has advanced(Progress) and pictured(path)

@@ -6,7 +6,7 @@ Only the eraser ends in .safetensors, so that ComfyUI's lists show nothing else.
 import os
 from pathlib import Path
 
-from unhype.leftovers import TEMPORARY, temporary_name
+from unhype.leftovers import TEMPORARY, remove, temporary_name
 
 
 def state_path(out: str | Path) -> Path:
@@ -59,7 +59,7 @@ def remove_leftovers(out: str | Path) -> None:
     for path in (*Path(out).parent.glob(".*.tmp"), *previews.glob(".*.tmp")):
         found = TEMPORARY.fullmatch(path.name)
         if found and (found[1] in written or path.parent == previews):
-            path.unlink(missing_ok=True)
+            remove(path)
     coming_state_path(out).unlink(missing_ok=True)
 
 

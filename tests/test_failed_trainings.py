@@ -1,12 +1,11 @@
 """Trainings that cannot end well: each ends with the cause in its last words, and never with exit code 0; the same training
 without the fault does."""
 
-import json
-
 import pytest
 import torch
+import yaml
 
-from trainer import reading
+from trainer import data, reading, switch
 from trainer import train as training
 
 SETTINGS = {
@@ -46,9 +45,11 @@ def trained(comfy, tmp_path, monkeypatch, capsys):
 
     texts, out = reading.written()[::40], tmp_path / "it.safetensors"
     monkeypatch.setattr(reading, "written", lambda: texts)
+    monkeypatch.setattr(switch, "ITERATIONS", 400)
+    monkeypatch.setattr(data, "VOCABULARY", 200)
 
     def run(spoil=lambda backbone: None, **changes) -> tuple[int, str]:
-        out.with_suffix(".yaml").write_text(json.dumps(SETTINGS | changes), encoding="utf-8")
+        out.with_suffix(".yaml").write_text(yaml.safe_dump(SETTINGS | changes), encoding="utf-8")
         backbone = load_backbone("demo")
         spoil(backbone)
         monkeypatch.setattr(training, "load_backbone", lambda *_: backbone)

@@ -9,6 +9,7 @@
     python dev.py bench    erasers and what people would use instead, side by side, for hours; out/bench/report.md
                            (--quick: some minutes; --speed: what the node costs alone; --strength: how gradually a picture changes with it;
                            --fullsize: models of full size;
+                           --train: trainings that are killed and resumed, hostile files, where the time goes;
                            --language --captions FILE --prompts FILE: the switch on a real text encoder and real text;
                            --open: up to a hundred concepts at once on the open base, for a night or two)
     python dev.py gpu      what models of full size take on this machine's graphics card, in eight minutes; out/gpu/
@@ -235,6 +236,8 @@ def bench(arguments) -> int:
         return run("benchmarks/speed.py")
     if "--strength" in arguments:
         return run("benchmarks/strength.py", threads=1)
+    if "--train" in arguments:
+        return run("benchmarks/training/bench.py", *(a for a in arguments if a != "--train"), threads=1)
     if "--fullsize" in arguments:
         return run("benchmarks/fullsize.py")
     if "--language" in arguments:

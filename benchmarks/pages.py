@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import figures, figures_bench
 from benchmarks.cifar10 import table
 from benchmarks.comparison.report import page
+from benchmarks.training import report as training
 
 RESULTS = "benchmarks/results/"
 REPORTS = {  # command, as its report names it -> the committed report
@@ -33,6 +34,7 @@ REPORTS = {  # command, as its report names it -> the committed report
     "python dev.py bench --fullsize": RESULTS + "fullsize.json",
     "python dev.py bench --speed": RESULTS + "speed.json",
     "python dev.py bench --strength": RESULTS + "strength.json",
+    "python dev.py bench --train": RESULTS + "train.json",
     "python benchmarks/negative.py": RESULTS + "negative.json",
     "python benchmarks/controlnet.py": RESULTS + "controlnet.json",
     "python benchmarks/sizes.py": RESULTS + "sizes.json",
@@ -61,6 +63,8 @@ BLOCKS = {
     "measured": Block("python dev.py bench --fullsize", figures.fullsize_measured),
     "speed": Block("python dev.py bench --speed", figures.speed),
     "strength": Block("python dev.py bench --strength", figures.strength),
+    "faults": Block("python dev.py bench --train", training.faults),
+    "phases": Block("python dev.py bench --train", training.phases),
     "negative": Block("python benchmarks/negative.py", figures.negative),
     "controlnet": Block("python benchmarks/controlnet.py", figures.controlnet),
     "sizes": Block("python benchmarks/sizes.py", figures.sizes),

@@ -46,6 +46,11 @@ class Text:
     def rows(self, index: torch.Tensor | slice | list[int]) -> "Text":
         return self.each(lambda t: t[index])
 
+    def beside(self, other: "Text") -> "Text":
+        """The rows of both, which are of one length."""
+        mask = None if self.mask is None or other.mask is None else torch.cat([self.mask, other.mask])
+        return Text(torch.cat([self.tokens, other.tokens]), torch.cat([self.pooled, other.pooled]), mask)
+
     def to(self, device: torch.device | str) -> "Text":
         return self.each(lambda t: t.to(device))
 

@@ -21,6 +21,7 @@ from trainer.settings import before
 from trainer.settings.before import check_loaded, check_reader, prepare
 from trainer.settings.fields import ConfigError
 from trainer.settings.paths import placed, where_to_find, with_paths_expanded, written
+from unhype.checkpoint import load_eraser, save_eraser
 from unhype.description import MAX_LAYERS
 from unhype.header import MAX_BYTES
 from unhype.layers import family_of
@@ -131,12 +132,29 @@ def test_an_existing_eraser_is_replaced_only_when_told_so(work):
     assert (work / "cat.safetensors").read_bytes() == BUNDLED.read_bytes()
 
 
-def test_a_stopped_training_is_not_started_over(work):
+@pytest.mark.parametrize("left", ["state", "state before"])
+@pytest.mark.parametrize("ended", ["before the eraser", "before the verdict"])
+def test_a_stopped_training_is_not_started_over(work, left, ended):
     config = settings("./cat.safetensors")
-    written(config)["state"].touch()
+    written(config)[left].touch()
+    written(config)["log"].touch()
+    if ended == "before the verdict":
+        eraser = load_eraser(BUNDLED)
+        eraser.metrics.pop("verdict", None)
+        save_eraser(eraser, written(config)["eraser"])
     with pytest.raises(ConfigError, match="was stopped .*--resume, or start over with --overwrite"):
         prepare(config, arguments())
     prepare(config, arguments(overwrite=True)), prepare(config, arguments(resume=True))
+
+
+def test_a_training_that_was_judged_is_not_said_to_be_stopped(work):
+    config = settings("./cat.safetensors")
+    written(config)["state"].touch()
+    eraser = load_eraser(BUNDLED)
+    eraser.metrics["verdict"] = {"passed": False}
+    save_eraser(eraser, written(config)["eraser"])
+    with pytest.raises(ConfigError, match="the eraser .* is there already"):
+        prepare(config, arguments())
 
 
 @pytest.mark.parametrize("what", ["log", "page", "previews"])

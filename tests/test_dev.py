@@ -111,6 +111,11 @@ def test_the_language_bench_gets_its_files_wherever_it_was_called_from(dev, monk
     assert dev.ran[0][0] == ["benchmarks/language/bench.py", "--captions", str(tmp_path / "captions.txt"), "--files", "10"]
 
 
+def test_the_trainers_bench_gets_its_sections(dev):
+    dev.bench(["--train", "kills", "--count", "8"])
+    assert dev.ran[0][0] == ["benchmarks/training/bench.py", "kills", "--count", "8"]
+
+
 def test_of_a_wheel_one_folder_is_unpacked_and_one_of_another_hash_goes(dev, monkeypatch, tmp_path):
     import hashlib
     import zipfile

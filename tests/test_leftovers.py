@@ -97,6 +97,23 @@ def test_one_who_is_killed_while_saving_leaves_nothing_for_ever(path):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_one_who_is_killed_while_safetensors_writes_leaves_nothing_for_ever(path):
+    """It writes under a name of its own making, which nobody would know later."""
+    code = (
+        "import os, signal, sys, torch, unhype.checkpoint as c\n"
+        "def killed(tensors, name, metadata):\n"
+        "    name.with_name('.tmpX1y2Z3').write_bytes(b'half')\n"
+        "    os._exit(9)\n"
+        "c.save_file = killed\n"
+        "c.write_atomically({'a': torch.ones(3)}, sys.argv[1], {})\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)], cwd=os.path.dirname(os.path.dirname(__file__))).returncode == 9
+    (left,) = path.parent.iterdir()
+    assert left.name.startswith(".cat.safetensors.") and not list(path.parent.rglob("*.safetensors"))
+    write_atomically(TENSORS, path, {})
+    assert list(path.parent.iterdir()) == [path]
+
+
 def test_processes_that_run_are_told_from_those_that_do_not():
     assert is_running(os.getpid()) and is_running(1)
     assert not posix or not (is_running(ended()) or is_running(10**30))

@@ -161,9 +161,8 @@ def test_it_says_how_far_the_training_is_and_how_it_ended(kept, tmp_path):
     new, said, text = kept
     with new() as own:
         assert "Training: step 0 of 300" in text() and "/home/me" not in text() and "painter.safetensors" in text()
-        own.started -= 60
-        own.refresh(100, [Finding("kept", "all is well")])
-        assert re.search("step 100 of 300, about 2 minutes left", text()) and "All is well" in text()
+        own.refresh(100, [Finding("kept", "all is well")], None, (90.0, 30.0))
+        assert "step 100 of 300, about 2 minutes left until the verdict" in text() and "All is well" in text()
         own.refresh(300, [])
         own.heard("verdict: passed")
     assert "Passed:" in text() and said == ["verdict: passed"] and '"status good"' in text()

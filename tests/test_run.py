@@ -69,8 +69,13 @@ def test_what_killed_runs_left_half_written_is_removed_and_nothing_else(tmp_path
     others = [".cat.v2.safetensors.77.tmp", ".dog.safetensors.77.tmp", "cat.state", "cat.state.old", "notes.tmp", ".cat.safetensors.tmp"]
     for name in own + others:
         (tmp_path / name).write_bytes(b"half")
+    previews = beside.previews_path(out)
+    previews.mkdir()
+    for name in (".000100.png.7.tmp", "000100.png"):
+        (previews / name).write_bytes(b"half")
     with only_run(out):
-        assert {p.name for p in tmp_path.iterdir()} == {*others, "cat.running"}
+        assert {p.name for p in tmp_path.iterdir()} == {*others, "cat.running", "cat.previews"}
+        assert [p.name for p in previews.iterdir()] == ["000100.png"]
 
 
 # Stopping

@@ -39,20 +39,23 @@ def test_changes_are_those_of_a_sampler_whose_adapter_begins_late(bundled):
         return backbone.sample(text.conditioning(), empty.conditioning(), (64, 64), 7, STEPS, config.cfg, model)
 
     base, whole = drawn(0.0), drawn(1.0)
-    late = drawn(level(backbone.sigmas(STEPS)[2], backbone.flow).item())
+    known = level(backbone.sigmas(STEPS), backbone.flow)
     rms = lambda x: (x - base).square().flatten(1).mean(1).sqrt()
     with torch.no_grad():
         got = Late(backbone, eraser.network, config, texts, 7)
-        assert (rms(late) > 0).all()
-        torch.testing.assert_close(got.moved(2) / got.whole, rms(late) / rms(whole), atol=1e-3, rtol=1e-3)
-        assert change_at([got], 2) == pytest.approx((rms(late) / rms(whole)).mean().item(), abs=1e-3)
+        for begin, at in ((2, known[2]), (1.5, (known[1] + known[2]) / 2)):
+            late = drawn(at.item())
+            assert (rms(late) > 0).all()
+            torch.testing.assert_close(got.moved(begin) / got.whole, rms(late) / rms(whole), atol=1e-3, rtol=1e-3)
+            assert change_at([got], begin) == pytest.approx((rms(late) / rms(whole)).mean().item(), abs=1e-3)
 
 
 def test_it_is_looked_at_more_closely_where_most_changes():
     from trainer.slider import between
 
     changes = {0: 1.0, 4: 0.9, 8: 0.3, 9: 0.1, 12: 0.0}
-    assert between(changes) == 6 and between(changes | {6: 0.8}) == 7 and between({0: 1.0, 1: 0.0}) is None
+    assert between(changes) == 6 and between(changes | {6: 0.8}) == 7
+    assert between({0: 1.0, 1: 0.0}) == 0.5 and between({0: 1.0, 0.5: 0.5, 1: 0.0}) is None
 
 
 def test_levels_are_measured_between_never_and_at_once(bundled):

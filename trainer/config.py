@@ -5,6 +5,8 @@ import math
 from dataclasses import fields
 from pathlib import Path
 
+from unhype.text import shown as quoted
+
 from .extend import inherited
 from .prompts.concepts import parse_erase
 from .prompts.lists import files_in, read_lists
@@ -32,8 +34,8 @@ def of_right_kinds(values: dict, source: str) -> dict:
     for name, value in values.items():
         if name not in known:
             near = difflib.get_close_matches(str(name), known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known settings: {', '.join(known)}"
-            raise ConfigError(f"{source}: unknown setting {name!r}; {hint}")
+            hint = f"did you mean {near[0]}?" if near else "--help lists those that there are"
+            raise ConfigError(f"{source}: unknown setting {quoted(repr(name))}; {hint}")
         kind = type(getattr(DEFAULT, name))
         if kind is float and type(value) is int and abs(value) < 2**53:
             value = float(value)

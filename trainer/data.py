@@ -98,9 +98,10 @@ class Data(Texts):
     """Beside the texts what the pictures need: the targets as the denoiser attends to them, and samples of them.
 
     With `unconditional` the targets are ESD's: prompts of one concept each, which become the empty prompt, with their own latents.
+    `phase` is told when it is sampled.
     """
 
-    def __init__(self, config: Config, backbone: Backbone, progress=print, unconditional: bool = False):
+    def __init__(self, config: Config, backbone: Backbone, progress=print, unconditional: bool = False, phase=lambda name: None):
         backbone.load()
         super().__init__(config, backbone, progress, unconditional)
         # What is blended or put among others later has to be encoded together, for one length.
@@ -114,6 +115,7 @@ class Data(Texts):
         self.text, mapped, self.empty = shown.rows(slice(len(texts))), shown.rows(slice(len(texts), 2 * len(texts))), shown.tokens[-1:]
         self.anchor_text = shown.rows(slice(2 * len(texts), -1))
         asked, kept = Asked(self.targets, self.text, mapped), Asked(anchors, self.anchor_text, self.anchor_text) if anchors else None
+        phase("sampling")
         self.samples = samples.cached_samples(backbone, config, asked, kept, cache_path(config.out), progress, unconditional)
         self.anchors = self.samples.pop() if anchors else None
 

@@ -1,5 +1,6 @@
 """Preview pictures while training: base, half and full strength, on erased and on kept prompts, with labels."""
 
+import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,7 @@ class Shown:
     labels: list[str]
     text: Text
     negative: Text
+    without: torch.Tensor | None = None  # (N, H, W, 3) their pictures without an eraser, once they are drawn
 
 
 def picture_grid(pictures: torch.Tensor, columns: int) -> Image.Image:
@@ -93,17 +95,31 @@ def write_preview(backbone: Backbone, network, config: Config, prompts: Shown, i
 
     `levels` are an eraser's `onset`, once it is measured. Returns its pictures, (strengths * prompts, H, W, 3) in 0..1.
     """
-    count, pictures = len(prompts.labels), []
-    factors = at_strength(network, prompts.text.condition().to(backbone.device), 1.0)
+    count, size = len(prompts.labels), config.size_of(False)
+    noise = torch.stack([backbone.noise(size, config.seed + row) for row in range(count)])
+
+    def drawn(rows: torch.Tensor, model=None) -> torch.Tensor:
+        positive, negative = prompts.text.rows(rows).conditioning(), prompts.negative.rows(rows).conditioning()
+        steps, cfg = config.sampling_steps, config.cfg
+        return backbone.decode(backbone.sample(positive, negative, size, config.seed, steps, cfg, model, noise=noise[rows]))
+
+    if prompts.without is None:
+        prompts.without = drawn(torch.arange(count))
+    condition = prompts.text.condition().to(backbone.device)
+    rows = network.fires(condition).nonzero().flatten().cpu()  # of the others every picture is that without an eraser
+    pictures = []
     for strength in SHOWN.values():
-        model = adapted_sampling(backbone, network.shape.layers, torch.arange(count), factors, onset(strength, levels))
-        positive, negative = prompts.text.conditioning(), prompts.negative.conditioning()
-        latents = backbone.sample(positive, negative, config.size_of(False), config.seed, config.sampling_steps, config.cfg, model)
-        pictures.append(backbone.decode(latents))
+        pictures.append(prompts.without.clone())
+        if strength and len(rows):
+            factors = at_strength(network, condition.rows(rows.to(backbone.device)), 1.0)
+            layers = network.shape.layers
+            pictures[-1][rows] = drawn(rows, adapted_sampling(backbone, layers, torch.arange(len(rows)), factors, onset(strength, levels)))
     path = beside.previews_path(config.out) / f"{iteration:06d}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     together = torch.cat(pictures)
-    labelled(picture_grid(together, count), prompts.labels, list(SHOWN)).save(path)
+    file = io.BytesIO()
+    labelled(picture_grid(together, count), prompts.labels, list(SHOWN)).save(file, "PNG")
+    beside.write_bytes(path, file.getvalue())
     for follower in progress.followers:
         follower.pictured(path)
     return together

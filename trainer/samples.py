@@ -133,7 +133,7 @@ def cached_samples(
     key = cache_key(config, asked.targets + (anchors.targets if anchors else []), own, content_of(backbone, texts, config.sampling_steps))
     if path.exists():
         try:
-            return read_samples(path, key)
+            return read_samples(path, key, max(len(asked.targets), len(anchors.targets) if anchors else 0))
         except Damaged as error:
             progress(f"{error}: sampling again")
     made = [draw_samples(backbone, config, asked, pair, progress, own) for pair in (False, True) if by_concept(asked.targets, pair)]
@@ -146,8 +146,9 @@ def cached_samples(
     return made
 
 
-def read_samples(path: Path, key: str) -> list[Samples]:
-    """The samples of a cache file. Raises Damaged, naming the file, where it was made otherwise or does not hold what was written."""
+def read_samples(path: Path, key: str, prompts: int) -> list[Samples]:
+    """The samples of a cache file, of so many prompts at most. Raises Damaged, naming the file, where it was made otherwise or does not
+    hold what was written."""
     names = Samples.__dataclass_fields__
 
     def judge(metadata, found):
@@ -156,9 +157,20 @@ def read_samples(path: Path, key: str) -> list[Samples]:
         kinds = len(found) // len(names)
         if not kinds or found.keys() != {f"{i}.{name}" for i in range(kinds) for name in names}:
             raise Damaged(f"{path} is damaged: it does not hold samples")
+        for i in range(kinds):
+            of = {name: found[f"{i}.{name}"] for name in names}
+            count = of["x"][1][:1]
+            latents, numbers, whole = (torch.float32, of["x"][1]), (torch.float32, count), (torch.int64, count)
+            expected = dict(x=latents, eps=latents, eps_star=latents, sigma=numbers, scale=numbers, prompt=whole, concept=whole)
+            if of != expected or len(of["x"][1]) != 4 or not count[0]:
+                raise Damaged(f"{path} is damaged: its samples do not fit together")
 
     tensors, _ = read_sealed(path, judge)
-    return [Samples(*(tensors[f"{i}.{name}"] for name in names)) for i in range(len(tensors) // len(names))]
+    found = [Samples(*(tensors[f"{i}.{name}"] for name in names)) for i in range(len(tensors) // len(names))]
+    for numbers in (n for s in found for n in (s.prompt, s.concept)):
+        if int(numbers.min()) < 0 or int(numbers.max()) >= prompts:
+            raise Damaged(f"{path} is damaged: it holds samples of prompts that there are not")
+    return found
 
 
 def guidance_of(target: Target, config: Config) -> float:

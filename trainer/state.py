@@ -8,6 +8,9 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
+from unhype.leftovers import flush_folder
+from unhype.text import shown
+
 from .config import Config, ConfigError
 from .run import beside
 from .run.progress import say
@@ -38,6 +41,7 @@ def save_state(config: Config, iteration: int, network, optimizer, rng: torch.Ge
     if path.exists():
         os.replace(path, beside.former_state_path(config.out))
     os.replace(coming, path)
+    flush_folder(path.parent)
 
 
 def saved(config: Config) -> list[Path]:
@@ -107,7 +111,7 @@ def read_state(path: Path, config: Config, network, optimizer, rng: torch.Genera
         expected = layout(network, optimizer, rng)
         for name in sorted(expected.keys() | found.keys()):
             if expected.get(name) != found.get(name) and not (name.startswith("optimizer.") and without_moments(name, found)):
-                raise Damaged(f"{path} is damaged: its tensor {name} is missing, not of this training or of another size")
+                raise Damaged(f"{path} is damaged: its tensor {shown(name)} is missing, not of this training or of another size")
 
     tensors, metadata = read_sealed(path, judge)
     iteration = int(metadata["iteration"])
@@ -119,7 +123,7 @@ def read_state(path: Path, config: Config, network, optimizer, rng: torch.Genera
     try:
         torch.Generator().set_state(tensors["rng"])
     except RuntimeError as error:
-        raise Damaged(f"{path} is damaged: its random state is none ({error})") from None
+        raise Damaged(f"{path} is damaged: its random state is none ({shown(error)})") from None
     return iteration, int(metadata.get("returns", "0")), tensors
 
 

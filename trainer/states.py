@@ -82,15 +82,21 @@ def cached(backbone: Backbone, prompts: list[str], clip_skips: list[int], path: 
     digest.update(probes.flat.view(torch.uint8).numpy())
     key = digest.hexdigest()
 
+    expected = {name: (t.dtype, t.shape[1:]) for name, t in vars(probes).items()}
+
     def judge(metadata, found):
         if metadata.get("key") != key:
             raise Damaged(f"{path} is of another text encoder or other text")
-        if found.keys() != vars(probes).keys():
-            raise Damaged(f"{path} is damaged: it does not hold token states")
+        kinds = {name: (dtype, shape[1:]) for name, (dtype, shape) in found.items()}
+        if kinds != expected or found["length"][1] != (len(prompts),):
+            raise Damaged(f"{path} is damaged: it does not hold token states of {len(prompts)} texts")
 
     if path.exists():
         try:
-            return States(**read_sealed(path, judge)[0])
+            kept = States(**read_sealed(path, judge)[0])
+            if int(kept.length.min()) < 0 or int(kept.length.sum()) != len(kept.flat):
+                raise Damaged(f"{path} is damaged: it does not hold as many token states as it says")
+            return kept
         except Damaged as error:
             progress(f"{error}: encoding again")
     states = read(backbone, prompts, clip_skips)

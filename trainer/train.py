@@ -51,7 +51,8 @@ from trainer.run.divergence import Diverged, diverged
 from trainer.run.guard import Guard
 from trainer.run.lock import Busy, only_run
 from trainer.run.log import Log, peak_mb
-from trainer.run.progress import Progress, never_refuse, say, watched
+from trainer.run.phases import Phases, in_words, planned
+from trainer.run.progress import Progress, never_refuse, noting_warnings, plans, say, watched
 from trainer.run.stop import StopRequest, raise_when_asked
 from trainer.samples import Batch
 from trainer.settings.before import check_loaded, prepare
@@ -68,7 +69,7 @@ from unhype.layers import layer_table
 from unhype.sketch import in_full, sketch
 
 MISSED = 3  # exit code of a training that misses a bar
-RECIPE = 1  # counted up where the same settings make another eraser than before
+RECIPE = 2  # counted up where the same settings make another eraser than before
 
 
 def new_network(config: Config, backbone: Backbone, data: Data) -> tuple[Hypernetwork, str]:
@@ -166,6 +167,7 @@ def adapted_prediction(adapted: ExitStack, layers, backbone, config: Config, bat
         return backbone.predict(batch.x, batch.sigma, batch.context, batch.pooled, batch.mask).float()
 
 
+@planned
 def train(
     config: Config,
     backbone: Backbone,
@@ -185,16 +187,21 @@ def train(
         judged: False leaves the verdict out. stop: who is asked whether to stop; the process's signals where none is given.
     """
     started, out = started or time.time(), Path(config.out)
+    phases = Phases(started, imported)
+    warnings, progress = noting_warnings(progress)
     out.parent.mkdir(parents=True, exist_ok=True)
-    check_loaded(config, backbone)
+    plans[-1].row = check_loaded(config, backbone)
     doubts.warn(doubts.on_both_sides(config), progress)
+    phases.begin("encoding")
     with watched(backbone, "encoding concepts and their neighbours", None, progress):
         config = resolve(config.for_family(backbone.family), backbone, progress)
     if resume:
         state.refuse_other_settings(config)
-    data = Data(config, backbone, progress)
+    data = Data(config, backbone, progress, phase=phases.begin)
+    phases.begin("encoding")
     held_out = HeldOut(config, backbone, data, progress) if judged else None
     shown = previews.shown(backbone, data.targets, data.retain) if config.preview_every else None
+    phases.begin("switch")
     network, family = new_network(config, backbone, data)
     names = [Concept(e.name, e.mapping) for e in config.erased()]
     base = {"name": Path(config.base).name, "sketch": sketch(network.shape.layers, lambda name: in_full(*backbone.stored_weight(name)))}
@@ -214,12 +221,22 @@ def train(
     rng = torch.Generator().manual_seed(config.seed)
     done = state.load_state(config, network, optimizer, rng, progress) if resume else 0
 
+    phases.begin("steps")
     guard = Guard(optimizer, progress)
     checkup = Checkup(optimizer, config, (data.target_conditions[0], data.safe_conditions[0]), names, guard, progress)
-    with Log(log_path(out), done) as log, Page(config, backbone.family.title, names, done, progress) as page:
-        pictured = lambda: previews.new_rows(backbone, network, config, shown, done, eraser.onset) if shown else None
+    with Log(log_path(out), done) as log, Page(config, backbone.family.title, names, done, progress, phases) as page:
+
+        def refresh() -> None:
+            phases.begin("previews")
+            rows = previews.new_rows(backbone, network, config, shown, done, eraser.onset) if shown else None
+            page.refresh(done, checkup.look(network), rows, bar.left())
+            phases.begin("steps")
+
         seconds = lambda: round(log.seconds + time.time() - started - imported, 1)
+        pictures_due = lambda: done % (config.preview_every or config.save_every) == 0 and done < config.iterations
         with Progress(out.stem, config.iterations, done, say=progress) as bar, stop or StopRequest() as stop:
+            if done and pictures_due():  # it may have been killed before they were drawn
+                refresh()
             while done < config.iterations:
                 before = rng.get_state()
                 try:
@@ -247,15 +264,17 @@ def train(
                 if stop.asked:
                     progress(f"stopped at iteration {done}: saved to {state.state_path(config)}, {stop.then}")
                     raise KeyboardInterrupt
-                if done % (config.preview_every or config.save_every) == 0 and done < config.iterations:
+                if pictures_due():
                     log.flush()
-                    page.refresh(done, checkup.look(network), pictured())
+                    refresh()
         guard.ended()
+        phases.begin("fold")
         network, lost = folded(network, seen_by_heads(network, data.target_conditions[0]), config.bottleneck)
         eraser.network = network
         if network.shape.bottleneck:
             progress(f"folded to {network.shape.bottleneck} numbers a layer: adapters lie off by {lost:.1%}")
         network.to(backbone.device).least = usual_length(network, data)
+        phases.begin("strengths")
         eraser.onset = measured_onset(backbone, network, config, data.targets, progress)
         eraser.metrics = {
             "fold_error": round(lost, 5),
@@ -267,13 +286,16 @@ def train(
         }
         save_eraser(eraser, out)
         log.flush()
-        page.refresh(done, checkup.look(network), pictured())
+        refresh()
+        phases.begin("verdict")
         own = eraser.metrics
         progress(f"saved {out} ({out.stat().st_size / 1e6:.1f} MB) after {own['train_seconds']} s, at most {own['train_peak_mb']} MB")
         if held_out:
-            own["verdict"] = judge(config, backbone, network, held_out, page.heard)
-            log.write(verdict=own["verdict"])
+            own["verdict"] = judge(config, backbone, network, held_out, page.heard, warnings)
+            own["phases"] = phases.spent()
+            log.write(verdict=own["verdict"], phases=own["phases"])
             save_eraser(eraser, out)
+            progress(f"where the time went: {in_words(own['phases'])}")
     progress(where_to_find(out))
     return eraser
 

@@ -154,8 +154,9 @@ def shortcomings(config: Config, name: str, found: Concept) -> list[str]:
     return failed
 
 
-def judge(config: Config, backbone: Backbone, network, held: HeldOut, progress) -> dict:
-    """The verdict, said line by line, and as what the eraser file keeps of it."""
+def judge(config: Config, backbone: Backbone, network, held: HeldOut, progress, warnings: list[str] = ()) -> dict:
+    """The verdict, said line by line, and as what the eraser file keeps of it; `warnings` are those that the training has given, which
+    are said again where it failed."""
     started = time.time()
     concepts, kept = measure(config, backbone, network, held, progress)
     failed = [line for name, found in zip(held.names, concepts) for line in shortcomings(config, name, found)]
@@ -171,6 +172,8 @@ def judge(config: Config, backbone: Backbone, network, held: HeldOut, progress) 
     )
     for line in failed:
         progress(f"  FAILED {line}")
+    for warning in warnings if failed else ():
+        progress(f"  warned of before: {warning}")
     missed = f"{len(failed)} bar{'s' * (len(failed) > 1)} missed"
     progress(f"verdict: FAILED, {missed}: do not rely on this eraser" if failed else "verdict: passed")
     figures = ("erased", "misses", "false_alarms", "prompts")

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from .description import DAMAGED, FORMAT_VERSION, Concept, condition_version, parse_description
 from .header import CHOOSE, KEY, CheckpointError, read_header
 from .hypernetwork import Hypernetwork, Shape
-from .leftovers import flush_folder, permissions, remove_leftovers, temporary_name
+from .leftovers import flush_folder, permissions, remove, remove_leftovers, temporary_name
 from .table import Tensor
 from .text import shown, strict_json
 from .values import check_values
@@ -81,7 +81,9 @@ def save_eraser(eraser: Eraser, path: str | Path) -> None:
 
 
 def write_atomically(tensors: dict[str, torch.Tensor], path: str | Path, metadata: dict[str, str]) -> None:
-    """Save beside the target under another name, flush to the disk, then take its place.
+    """Save in a folder of its own beside the target, flush to the disk, then take its place.
+
+    In a folder, because safetensors writes under a name of its own making first, which would stay behind if it were killed.
 
     The file has the permissions of the one that it replaces, a new one those of any new file. Raises OSError, naming the
     file, when it cannot be written; what was there before is then as it was.
@@ -89,8 +91,10 @@ def write_atomically(tensors: dict[str, torch.Tensor], path: str | Path, metadat
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path)
-    temporary = temporary_name(path)
+    folder = temporary_name(path)
+    temporary = folder / "file"  # no ending that ComfyUI lists
     try:
+        folder.mkdir()
         temporary.touch()
         mode = permissions(path if path.exists() else temporary)
         save_file(tensors, temporary, metadata=metadata)
@@ -104,7 +108,7 @@ def write_atomically(tensors: dict[str, torch.Tensor], path: str | Path, metadat
             f"{path}: could not be saved ({error}); what was there before is untouched. Free some disk space or choose another folder"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        remove(folder)
     flush_folder(path.parent)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -11,21 +12,29 @@ TEMPORARY = re.compile(r"\.(.+)\.(\d+)\.tmp")  # the name of a file that is bein
 
 
 def temporary_name(path: Path) -> Path:
-    """Beside the file, with the number of this process, free to be written."""
+    """Beside the file, with the number of this process, free to be written or to be made a folder."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
+    remove(temporary)
     return temporary
 
 
+def remove(temporary: Path) -> None:
+    """Delete a temporary file or folder, where it is there."""
+    if temporary.is_dir() and not temporary.is_symlink():
+        shutil.rmtree(temporary)
+    else:
+        temporary.unlink(missing_ok=True)
+
+
 def remove_leftovers(path: Path) -> None:
-    """Delete temporary files beside `path` whose writer is no more: those of .safetensors files, and of `path` itself."""
+    """Delete what writers that are no more left beside `path`: of .safetensors files, and of `path` itself."""
     with suppress(OSError):
         for name in os.listdir(path.parent):
             found = TEMPORARY.fullmatch(name)
             if found and (found[1] == path.name or found[1].endswith(".safetensors")):
                 file = path.with_name(name)
                 if not is_running(int(found[2])) or time.time() - file.stat().st_mtime > DAY:
-                    file.unlink()
+                    remove(file)
 
 
 def is_running(process: int) -> bool:

@@ -69,6 +69,7 @@ class Facts:
     good: bool | None = None  # None: nobody knows yet
     running: bool = True
     written: str = ""  # when
+    times: str = ""  # that each phase took
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
@@ -89,7 +90,7 @@ def page(facts: Facts) -> str:
         f'<p class="soft">UnHype eraser {escape(facts.name)}</p><h1>{escape(title)}</h1>',
         f'<div class="status{mood}"><p><b>{escape(facts.status)}</b></p>',
         f'<progress max="{facts.iterations}" value="{facts.done}"></progress>' if facts.running else "",
-        f'<p class="soft">As of {escape(facts.written)}.</p></div>',
+        f'<p class="soft">As of {escape(facts.written)}.{escape(f" Time so far: {facts.times}." if facts.times else "")}</p></div>',
         section("Verdict", bullets([(line.strip(), line.strip().startswith("FAILED")) for line in facts.verdict], "plain")),
         section("Health", bullets([(f.says, f.ill) for f in facts.findings], "")),
         section("Before and after", grid(facts)),

@@ -13,6 +13,7 @@ from unhype.text import shown
 
 from ..run.beside import log_path, page_path, write_text
 from ..run.health import Finding
+from ..run.phases import in_words as phases_in_words
 from ..settings.fields import Config
 from . import curves
 from .html import Facts, Row, page
@@ -46,28 +47,30 @@ def rows_of(labels: list[str], strengths: list[str], pictures: torch.Tensor) -> 
 class Page:
     """The page of a training; inside, it says that this runs, and afterwards how it ended."""
 
-    def __init__(self, config: Config, family: str, concepts: list[Concept], done: int, progress):
+    def __init__(self, config: Config, family: str, concepts: list[Concept], done: int, progress, phases=None):
         out, base = Path(config.out), Path(config.base).name
         settings = asdict(config) | {"out": out.name, "base": base}
         about = [("erased", ", ".join(config.erase)), ("base model", base), ("family", family)]
         about += [(name, str(settings[name])) for name in ("iterations", "learning_rate", "rank", "objective", "size", "seed")]
         every = [(name, shown(value, LONGEST)) for name, value in settings.items()]
         self.facts = Facts(out.stem, [(c.name, c.mapping) for c in concepts], about, every, config.iterations, done)
-        self.out, self.first, self.started, self.progress, self.broken = out, done, time.time(), progress, False
+        self.out, self.first, self.progress, self.phases, self.broken = out, done, progress, phases, False
 
     def __enter__(self):
         self.refresh(self.first, [])
         return self
 
-    def refresh(self, done: int, findings: list[Finding], rows: list[Row] | None = None) -> None:
-        """Write it anew after `done` iterations, with what is found of the training's health and the newest preview."""
+    def refresh(
+        self, done: int, findings: list[Finding], rows: list[Row] | None = None, seconds: tuple[float | None, float] = (None, 0.0)
+    ) -> None:
+        """Write it anew after `done` iterations, with what is found of the training's health, the newest preview, and the seconds that
+        the steps and what comes behind them will take."""
         self.facts.done, self.facts.findings = done, findings
         if rows is not None:
             self.facts.rows, self.facts.pictured = rows, done
-        left = ""
-        if done > self.first:
-            seconds = (time.time() - self.started) / (done - self.first) * (self.facts.iterations - done)
-            left = f", about {in_words(seconds)} left" if seconds else ", the verdict is being worked out"
+        left = ", the verdict is being worked out" if done == self.facts.iterations > self.first else ""
+        if done < self.facts.iterations and seconds[0] is not None:
+            left = f", about {in_words(sum(seconds))} left until the verdict"
         self.facts.status = f"Training: step {done} of {self.facts.iterations}{left}"
         self.write()
 
@@ -93,6 +96,7 @@ class Page:
     def write(self) -> None:
         """A page that cannot be written, of a full disk say, ends no training."""
         self.facts.written = time.strftime("%Y-%m-%d %H:%M")
+        self.facts.times = "" if self.phases is None else phases_in_words(self.phases.spent())
         try:
             self.facts.curves = curves.read(log_path(self.out), self.facts.iterations)
             write_text(page_path(self.out), page(self.facts))

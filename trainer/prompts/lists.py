@@ -6,6 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from unhype.text import shown
+
 from ..settings.fields import ConfigError, refuse
 from ..settings.paths import expanded
 from .entries import fault, plain, split_entry, unquoted
@@ -116,13 +118,15 @@ def from_table(path: Path, text: str, name: str) -> list[tuple[int, str]]:
     try:
         rows = [(reader.line_num, [plain(cell) for cell in row]) for row in reader]
     except csv.Error as error:
-        raise ConfigError(f"{path}, line {reader.line_num}: cannot be read as CSV ({error})") from None
+        raise ConfigError(f"{path}, line {reader.line_num}: cannot be read as CSV ({shown(error)})") from None
     rows = [(number, row) for number, row in rows if any(row)]
     head = [cell.lower() for cell in rows[0][1]] if rows else []
     column = next((head.index(c) for c in COLUMNS[name] if c in head), None)
     if column is None:
         wanted = f'"{COLUMNS[name][0]}"' + f' and "{MAPPING}"' * (name == "erase")
-        raise ConfigError(f"{path}: its first line names the columns {', '.join(head) or '(none)'}, expected {wanted} for {name}")
+        raise ConfigError(
+            f"{path}: its first line names the columns {shown(', '.join(head), 200) or '(none)'}, expected {wanted} for {name}"
+        )
     beside = head.index(MAPPING) if name == "erase" and MAPPING in head else None
     cell = lambda row, index: row[index] if index is not None and index < len(row) else ""
     found = [(n, cell(row, column), cell(row, beside)) for n, row in rows[1:]]

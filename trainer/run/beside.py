@@ -6,7 +6,7 @@ Only the eraser ends in .safetensors, so that ComfyUI's lists show nothing else.
 import os
 from pathlib import Path
 
-from unhype.leftovers import TEMPORARY, temporary_name
+from unhype.leftovers import TEMPORARY, remove, temporary_name
 
 
 def state_path(out: str | Path) -> Path:
@@ -55,19 +55,24 @@ def lock_path(out: str | Path) -> Path:
 def remove_leftovers(out: str | Path) -> None:
     """Delete what killed runs into `out` had half written. Only for who holds its lock: nobody else is writing there."""
     written = {Path(out).name, *(name(out).name for name in (state_path, coming_state_path, cache_path, log_path, page_path))}
-    for path in Path(out).parent.glob(".*.tmp"):
+    previews = previews_path(out)
+    for path in (*Path(out).parent.glob(".*.tmp"), *previews.glob(".*.tmp")):
         found = TEMPORARY.fullmatch(path.name)
-        if found and found[1] in written:
-            path.unlink(missing_ok=True)
+        if found and (found[1] in written or path.parent == previews):
+            remove(path)
     coming_state_path(out).unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
     """Write a file beside an eraser, whole or not at all. Raises OSError."""
     temporary = temporary_name(path)
     try:
-        with open(temporary, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
+        with open(temporary, "wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
+WARNING = "warning: "
 EVERY = 60.0  # seconds between two lines of a log file
 
 
@@ -29,6 +30,18 @@ def say(text: str, error: bool = False) -> None:
         pass  # the terminal was closed, or the pipe behind it
 
 
+def noting_warnings(say):
+    """A list that fills with the warnings that are said, and what to say them by."""
+    warnings: list[str] = []
+
+    def noting(text: str) -> None:
+        if text.startswith(WARNING):
+            warnings.append(text.removeprefix(WARNING))
+        say(text)
+
+    return warnings, noting
+
+
 followers: list = []  # asked how far a run is, beside what it says: each has advanced(Progress) and pictured(path)
 
 
@@ -40,6 +53,19 @@ def followed_by(follower):
         yield
     finally:
         followers.remove(follower)
+
+
+plans: list = []  # of a training, the innermost last: later(what, seconds of all of it) tells the seconds of what comes behind it
+
+
+@contextmanager
+def looking_ahead(plan):
+    """Inside, the time that is said to be left is that of all phases of the plan."""
+    plans.append(plan)
+    try:
+        yield plan
+    finally:
+        plans.remove(plan)
 
 
 class Progress:
@@ -75,15 +101,22 @@ class Progress:
             self.bar.update(count)
         elif (now := time.monotonic()) - self.said >= EVERY:
             self.said = now
-            self.say(self.line(now, figures))
+            self.say(self.line(figures))
         for follower in followers:
             follower.advanced(self)
 
-    def line(self, now: float, figures: dict) -> str:
-        text = f"{self.what}: {self.done} {self.unit}s"
-        if self.total:
-            left = (now - self.started) / (self.done - self.first) * (self.total - self.done)
-            text = f"{self.what}: {self.done} of {self.total} {self.unit}s, {left / 60:.0f} minutes left"
+    def left(self) -> tuple[float | None, float]:
+        """Seconds that this phase will still take, as far as anybody can tell, and those that are planned behind it."""
+        done = self.done - self.first
+        each = (time.monotonic() - self.started) / done if self.total and done else None
+        later = sum(plan.later(self.what, None if each is None else each * self.total) for plan in plans[-1:])
+        return None if each is None else each * (self.total - self.done), later
+
+    def line(self, figures: dict) -> str:
+        own, later = self.left()
+        text = f"{self.what}: {self.done}{f' of {self.total}' if self.total else ''} {self.unit}s"
+        if own is not None or later:
+            text += f", {((own or 0) + later) / 60:.0f} minutes left{' in all' * bool(later)}"
         return text + "".join(f", {name} {value:.3f}" for name, value in figures.items())
 
 

@@ -7,6 +7,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from unhype.checkpoint import write_atomically
+from unhype.text import shown
 
 SEAL = "seal"
 DTYPES = {
@@ -51,14 +52,14 @@ def read_sealed(path: Path, judge) -> tuple[dict[str, torch.Tensor], dict[str, s
             entries = {name: file.get_slice(name) for name in file.keys()}
             found = {name: (e.get_dtype(), tuple(e.get_shape())) for name, e in entries.items()}
             if unknown := sorted({kind for kind, _ in found.values()} - DTYPES.keys()):
-                raise Damaged(f"{path} is damaged: it holds tensors of type {unknown[0]}")
+                raise Damaged(f"{path} is damaged: it holds tensors of type {shown(unknown[0])}")
             judge(metadata, {name: (DTYPES[kind], shape) for name, (kind, shape) in found.items()})
             tensors = {name: file.get_tensor(name).clone() for name in found}
     except SafetensorError as error:
-        raise Damaged(f"{path} is damaged or cut off ({error})") from None
+        raise Damaged(f"{path} is damaged or cut off ({shown(error)})") from None
     if seal_of(tensors, metadata) != metadata.get(SEAL):
         raise Damaged(f"{path} is damaged: it does not hold what was written")
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
-            raise Damaged(f"{path}: {name} holds NaN or infinite values")
+            raise Damaged(f"{path}: {shown(name)} holds NaN or infinite values")
     return tensors, metadata

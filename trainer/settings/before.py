@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from unhype.checkpoint import Concept, Eraser
 from unhype.description import parse_description
 from unhype.files import EMPTY, ERASER, what_is
 from unhype.fold import width_of
-from unhype.header import MAX_BYTES
+from unhype.header import MAX_BYTES, CheckpointError, read_header
 from unhype.hypernetwork import Hypernetwork
 from unhype.layers import Family
 
@@ -84,12 +85,22 @@ def refuse_replacing(config: Config, overwrite: bool) -> None:
         if os.path.isfile(out) and (kind := what_is(out)) not in (ERASER, EMPTY):
             raise ConfigError(f"out: {out} is {kind.what}, and --overwrite replaces erasers only: give another out")
         return
-    if os.path.exists(files["state"]) and not os.path.exists(out):
-        state = files["state"].name
+    state = next((files[name].name for name in ("state", "state before") if os.path.exists(files[name])), None)
+    if state and not judged(out):
         raise ConfigError(f"out: a training of {out} was stopped ({state} lies there): go on with --resume, or start over with --overwrite")
     for what in ("eraser", "log", "page", "previews"):
         if os.path.exists(files[what]) and not (os.path.isdir(files[what]) and not os.listdir(files[what])):
             raise ConfigError(f"out: the {what} {files[what]} is there already: give another out, or replace it with --overwrite")
+
+
+def judged(out: Path) -> bool:
+    """Whether the training of what lies at `out` came to its end, which is the verdict; so it is where no eraser tells."""
+    if not os.path.exists(out):
+        return False
+    try:
+        return "verdict" in read_header(out)[0].get("metrics", {})
+    except (CheckpointError, OSError):
+        return True
 
 
 def check_folder(config: Config) -> Path:
@@ -161,18 +172,22 @@ def bytes_written(config: Config, base: Base, network: Hypernetwork) -> int:
     return dry_run.file_bytes(network, config, len(config.erase)) + 2 * 3 * weights + 3 * 4 * numbers + previews
 
 
-def check_loaded(config: Config, backbone: Backbone) -> None:
-    """What only a loaded base tells: whether the reader takes its eraser, and whether it works at all. Raises ValueError."""
+def check_loaded(config: Config, backbone: Backbone) -> float:
+    """What only a loaded base tells: whether the reader takes its eraser, and whether it works at all. Returns the seconds that a
+    prediction took. Raises ValueError."""
     check_reader(config, backbone.diffusion_model, backbone.family)
-    check_answers(config, backbone)
+    return check_answers(config, backbone)
 
 
 @torch.no_grad()
-def check_answers(config: Config, backbone: Backbone) -> None:
-    """Raise ValueError where the base's prediction for an empty prompt is not finite: it says so before an hour is spent."""
+def check_answers(config: Config, backbone: Backbone) -> float:
+    """Raise ValueError where the base's prediction for an empty prompt is not finite: it says so before an hour is spent. Returns the
+    seconds that it took."""
     config = config.for_family(backbone.family)
     text = backbone.encode([""]).to(backbone.device)
     sigma = backbone.sigmas(config.sampling_steps)[:1].to(backbone.device)
     with torch.random.fork_rng(devices=[]):
         x = backbone.noise(config.size_of(False), config.seed)[None].to(backbone.device) * sigma
+    started = time.perf_counter()
     check_base(backbone, config, x, sigma, text.tokens, text.pooled, text.mask, "for an empty prompt")
+    return time.perf_counter() - started

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import yaml
 
+from unhype.text import shown
+
 from .fields import ConfigError
 
 LARGEST = 16 << 20
@@ -24,7 +26,7 @@ class Strict(yaml.SafeLoader):
         for key, _ in node.value:
             line, name = key.start_mark.line + 1, key.value if isinstance(key.value, str) else "a list"
             if name in lines:
-                raise ConfigError(f"line {line}: {name} is given twice, first on line {lines[name]}. Take one of them out")
+                raise ConfigError(f"line {line}: {shown(name)} is given twice, first on line {lines[name]}. Take one of them out")
             lines[name] = line
         return super().construct_mapping(node, deep)
 
@@ -38,7 +40,7 @@ def refuse_tricks(text: str) -> None:
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise ConfigError(f"line {line}: holds an anchor or alias (& or *), expected every value written out. Put quotes around a text")
         if getattr(event, "tag", None):
-            raise ConfigError(f"line {line}: holds a tag ({event.tag}), expected plain values. Put quotes around a text that begins with !")
+            raise ConfigError(f"line {line}: holds a tag ({shown(event.tag)}), expected plain values. Quote a text that begins with !")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
             raise ConfigError(f"line {line}: is nested {depth} levels deep, expected at most {DEEPEST}")
@@ -55,7 +57,7 @@ def read_yaml(path: str | Path) -> dict:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}" if not str(error).startswith("line") else f"{path}, {error}") from None
     except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
-        why = " ".join(str(error).split())[:300]
+        why = shown(" ".join(str(error).split()), 300)
         hint = ". Write a path in single quotes" if "escape" in why or "start any token" in why else ""
         raise ConfigError(f"{path}: cannot be read as YAML ({why}){hint}") from None
     if not isinstance(values, dict):

@@ -127,10 +127,11 @@ def report(config: Config) -> str:
     if not on_card:
         peak = step.peak(config.batch, False, False)
         lines.append(f"  here, on the CPU: {peak / memory.GB:.1f} GB at the peak of {own / memory.GB:.0f} GB")
-    flops = step.flops * config.batch * config.iterations
+    steps = config.most_steps()
+    flops = step.flops * config.batch * steps
     rate = speed(device, compute)
     lines.append(
-        f"work: {flops:.2g} floating point operations in {config.iterations} steps; "
+        f"work: {flops:.2g} floating point operations in {'' if config.iterations else 'at most '}{steps} steps; "
         f"a matrix product runs at {rate / 1e12:.2f} TFLOPS here, so at least {flops / rate / 60:.1f} minutes"
     )
     return "\n".join(lines)

@@ -53,6 +53,7 @@ class Page:
         about += [(name, str(settings[name])) for name in ("iterations", "learning_rate", "rank", "objective", "size", "seed")]
         every = [(name, shown(value, LONGEST)) for name, value in settings.items()]
         self.facts = Facts(out.stem, [(c.name, c.mapping) for c in concepts], about, every, config.iterations, done)
+        self.open = False
         self.out, self.first, self.started, self.progress, self.broken = out, done, time.time(), progress, False
 
     def __enter__(self):
@@ -68,8 +69,12 @@ class Page:
         if done > self.first:
             seconds = (time.time() - self.started) / (done - self.first) * (self.facts.iterations - done)
             left = f", about {in_words(seconds)} left" if seconds else ", the verdict is being worked out"
-        self.facts.status = f"Training: step {done} of {self.facts.iterations}{left}"
+        self.facts.status = f"Training: step {done} of {'at most ' if self.open else ''}{self.facts.iterations}{left}"
         self.write()
+
+    def expects(self, iterations: int, at_most: bool) -> None:
+        """How many steps it will be, or at most."""
+        self.facts.iterations, self.open = iterations, at_most
 
     def heard(self, line: str) -> None:
         """A line of the verdict, which is said as well."""

@@ -154,6 +154,7 @@ TINY = {
     "rank": 2,
     "hidden": 16,
     "iterations": 9,
+    "learning_rate": 5e-4,
     "batch": 2,
     "retain_batch": 16,
     "preview_every": 0,

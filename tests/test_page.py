@@ -150,7 +150,9 @@ def test_a_curve_stays_inside_its_picture(points):
 @pytest.fixture
 def kept(tmp_path):
     """A page of a training, what it said, and its text as it is on the disk."""
-    config = Config(base="/home/me/models/painter.safetensors", erase=["cat -> forest"], out=str(tmp_path / "cat.safetensors"))
+    config = Config(
+        base="/home/me/models/painter.safetensors", erase=["cat -> forest"], out=str(tmp_path / "cat.safetensors"), iterations=300
+    )
     log_path(config.out).write_text('{"iteration": 1, "task": 1.0, "seconds": 1}\n')
     said = []
     new = lambda done=0: Page(config, "Stable Diffusion 1.x", [Concept("cat", "forest")], done, said.append)

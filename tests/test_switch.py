@@ -272,7 +272,7 @@ def test_a_damaged_state_is_one_line_that_names_the_file_or_changes_nothing(conf
 @pytest.mark.parametrize(
     "change, says",
     [
-        ({"iteration": "999999999"}, "at iteration 999999999, and iterations is 300: give at least as many"),
+        ({"iteration": "999999999"}, "at iteration 999999999, and these settings make at most 1000: give at least as many"),
         ({"iteration": "-1"}, "no whole number"),
         ({"iteration": "2.5"}, "no whole number"),
         ({"config": ""}, "nothing of its settings"),

@@ -188,7 +188,7 @@ def test_killed_without_warning_is_resumable(whole, tmp_path):
 
 def from_the_command_line(folder, *extra):
     """An eraser trained on the demo base without a file of settings."""
-    sizes = ("--size", "64x64", "--pair-size", "128x64", "--preview-every", "0")
+    sizes = ("--size", "64x64", "--pair-size", "128x64", "--preview-every", "0", "--learning-rate", "0.0005")
     arguments = [
         sys.executable,
         str(ROOT / "trainer/train.py"),

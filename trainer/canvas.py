@@ -28,6 +28,7 @@ from .train import RECIPE, train
 
 WHO = "UnHype Train"
 PRESETS = {"quick": 1 / 3, "normal": 1.0, "thorough": 3.0}  # share of the settings' iterations
+STEPS, RATE = 300, 5e-4  # where the settings give none
 CONFIGS = Path(__file__).with_name("configs")
 ITS_OWN = ("base", "erase", "out")  # settings of a config file that are not taken from it
 FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
@@ -66,10 +67,11 @@ def config_of(wish: Wish) -> Config:
     values = {name: value for name, value in own.items() if name not in ITS_OWN}
     values |= {"base": wish.base, "erase": entries, "seed": wish.seed, "out": "unnamed.safetensors"}
     config = from_mapping(values, WHO)
-    iterations = max(1, round(PRESETS[wish.preset] * config.iterations))
+    iterations = max(1, round(PRESETS[wish.preset] * (config.iterations or STEPS)))
     every = max(1, iterations // 10)
     retain = list(dict.fromkeys([*config.retain, *lines_of(wish.retain, ",\n")]))
     config = replace(config, iterations=iterations, save_every=every, preview_every=5 * every, retain=retain)
+    config.learning_rate = config.learning_rate or RATE
     return check(replace(config, out=f"{file_name(wish.name, config)}.safetensors"), WHO)
 
 

@@ -154,7 +154,7 @@ def expected(config: Config, family: Family, step: memory.Step, rate: float, rec
     minutes = {name: per_row * forwards / rate / 60 for name, forwards in cost.items()}
     parts = [f"{PHASES[name]} {count} ({minutes[name]:.1f} min)" for name, count in rows.items() if count]
     return [
-        f"work: the denoiser is asked {found.evaluations} times: {', '.join(parts)}",
+        f"work: the denoiser is asked {'' if config.iterations else 'at most '}{found.evaluations} times: {', '.join(parts)}",
         f"  at least {sum(minutes.values()):.1f} minutes where a matrix product runs at {rate / 1e12:.2g} TFLOPS, as here; "
         "encoding the prompts comes on top",
     ]

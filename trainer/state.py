@@ -1,6 +1,7 @@
 """All of a training that a resumed one needs: weights, optimizer, random state, step. Two files: the newest and the one before."""
 
 import hashlib
+import math
 import os
 import re
 from pathlib import Path
@@ -12,12 +13,14 @@ from unhype.leftovers import flush_folder
 from unhype.text import shown
 
 from .config import Config, ConfigError
+from .found.course import KEPT, Course
 from .run import beside
 from .run.progress import say
 from .run.sealed import Damaged, read_sealed, write_sealed
 
 # Settings that a resumed training may change.
-FREE = ("out", "vae", "preview_every", "save_every", "iterations", "least_erased", "most_misses", "most_false_alarms")
+FREE = ("out", "vae", "preview_every", "save_every", "look_every", "iterations")
+FREE += ("least_erased", "most_misses", "most_false_alarms", "most_leaked")
 
 
 def fingerprint(config: Config) -> str:
@@ -28,16 +31,20 @@ def state_path(config: Config) -> Path:
     return beside.state_path(config.out)
 
 
-def save_state(config: Config, iteration: int, network, optimizer, rng: torch.Generator) -> None:
-    """Save beside the state before this one, which then becomes the former one."""
+def save_state(config: Config, iteration: int, network, optimizer, rng: torch.Generator, finder=None) -> None:
+    """Save beside the state before this one, which then becomes the former one. config: as it was given."""
     tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
     for name, p in network.named_parameters():
         tensors |= {f"optimizer.{name}.{k}": v for k, v in optimizer.state.get(p, {}).items()}
     tensors["rng"] = rng.get_state()
+    found = {}
+    if finder:
+        kept, found = finder.saved()
+        tensors |= kept
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     path, coming = state_path(config), beside.coming_state_path(config.out)
     returns = {"returns": str(n)} if (n := optimizer.param_groups[0].get("returns", 0)) else {}
-    write_sealed(tensors, coming, {"iteration": str(iteration), "config": fingerprint(config), **returns})
+    write_sealed(tensors, coming, {"iteration": str(iteration), "config": fingerprint(config), **returns, **found})
     if path.exists():
         os.replace(path, beside.former_state_path(config.out))
     os.replace(coming, path)
@@ -72,7 +79,7 @@ def judge_settings(path: Path, config: Config, metadata: dict[str, str]) -> None
         raise ConfigError(f"--resume: {path} was made with other settings; give the same ones, or start without --resume")
 
 
-def load_state(config: Config, network, optimizer, rng: torch.Generator, progress=say) -> int:
+def load_state(config: Config, network, optimizer, rng: torch.Generator, progress=say, finder=None) -> int:
     """Restore the training that --resume continues; returns its iteration.
 
     Where the newest state is damaged, a line says so and the one before it is taken. Raises FileNotFoundError without
@@ -81,7 +88,7 @@ def load_state(config: Config, network, optimizer, rng: torch.Generator, progres
     paths = saved(config)
     for path in paths:
         try:
-            iteration, returns, tensors = read_state(path, config, network, optimizer, rng)
+            iteration, metadata, tensors = read_state(path, config, network, optimizer, rng)
             break
         except Damaged as error:
             if path == paths[-1]:
@@ -94,13 +101,15 @@ def load_state(config: Config, network, optimizer, rng: torch.Generator, progres
         if found := {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}:
             optimizer.state[p] = {k: v if k == "step" else v.to(p.device) for k, v in found.items()}
     for group in optimizer.param_groups:
-        group["returns"] = returns
+        group["returns"] = int(metadata.get("returns", "0"))
     rng.set_state(tensors["rng"])
+    if finder and "found" in metadata:
+        finder.load(tensors, Course.read(metadata["found"], path))
     return iteration
 
 
-def read_state(path: Path, config: Config, network, optimizer, rng: torch.Generator) -> tuple[int, int, dict[str, torch.Tensor]]:
-    """A state file's iteration, how often its training went back, and its tensors, every one checked. Raises as load_state does."""
+def read_state(path: Path, config: Config, network, optimizer, rng: torch.Generator) -> tuple[int, dict, dict[str, torch.Tensor]]:
+    """A state file's iteration, its metadata and its tensors, every one checked. Raises as load_state does."""
 
     def judge(metadata, found):
         judge_settings(path, config, metadata)
@@ -109,22 +118,25 @@ def read_state(path: Path, config: Config, network, optimizer, rng: torch.Genera
         if not re.fullmatch("[0-9]", metadata.get("returns", "0")):
             raise Damaged(f"{path} is damaged: how often its training went back is no number")
         expected = layout(network, optimizer, rng)
+        if "found" in metadata and math.isfinite(Course.read(metadata["found"], path).best):
+            own = {f"{KEPT}{name}": (p.dtype, tuple(p.shape)) for name, p in network.named_parameters() if p.requires_grad}
+            expected |= own
         for name in sorted(expected.keys() | found.keys()):
             if expected.get(name) != found.get(name) and not (name.startswith("optimizer.") and without_moments(name, found)):
                 raise Damaged(f"{path} is damaged: its tensor {shown(name)} is missing, not of this training or of another size")
 
     tensors, metadata = read_sealed(path, judge)
     iteration = int(metadata["iteration"])
-    if iteration > config.iterations:
+    if iteration > (most := config.most_steps()):
         raise ConfigError(
-            f"--resume: {path} is at iteration {iteration}, and iterations is {config.iterations}: "
-            "give at least as many, or start without --resume"
+            f"--resume: {path} is at iteration {iteration}, and these settings make at most {most}: "
+            "give at least as many iterations, or start without --resume"
         )
     try:
         torch.Generator().set_state(tensors["rng"])
     except RuntimeError as error:
         raise Damaged(f"{path} is damaged: its random state is none ({shown(error)})") from None
-    return iteration, int(metadata.get("returns", "0")), tensors
+    return iteration, metadata, tensors
 
 
 def layout(network, optimizer, rng: torch.Generator) -> dict[str, tuple]:

@@ -40,6 +40,7 @@ from trainer import dry_run, previews, state, switch
 from trainer.config import Config, ConfigError, begin, options, settings_of
 from trainer.data import Data
 from trainer.extend import take_over
+from trainer.found.finder import Finder
 from trainer.objectives import OBJECTIVES, retention_loss
 from trainer.optimizer import new_optimizer, update
 from trainer.page.keeper import Page
@@ -200,6 +201,7 @@ def train(
     data = Data(config, backbone, progress, phase=phases.begin)
     phases.begin("encoding")
     held_out = HeldOut(config, backbone, data, progress) if judged else None
+    finder = Finder(config, backbone, data.seen(), progress) if config.finds() else None
     shown = previews.shown(backbone, data.targets, data.retain) if config.preview_every else None
     phases.begin("switch")
     network, family = new_network(config, backbone, data)
@@ -219,7 +221,9 @@ def train(
         make_room(config, backbone, progress)
     optimizer = new_optimizer(network.to(backbone.device), config)
     rng = torch.Generator().manual_seed(config.seed)
-    done = state.load_state(config, network, optimizer, rng, progress) if resume else 0
+    done = state.load_state(config, network, optimizer, rng, progress, finder) if resume else 0
+    given, step = config, partial(training_step, network, backbone, data=data)
+    config = finder.begin(network, step) if finder else config
 
     phases.begin("steps")
     guard = Guard(optimizer, progress)
@@ -240,7 +244,7 @@ def train(
             while done < config.iterations:
                 before = rng.get_state()
                 try:
-                    losses = training_step(network, backbone, config, data, optimizer, rng, done)
+                    losses = step(config=config, optimizer=optimizer, rng=rng, iteration=done)
                 except stop.kinds:  # nothing of the step has come to the weights yet
                     rng.set_state(before)
                     stop.asked = True
@@ -254,13 +258,17 @@ def train(
                     bar.advance(**losses)
                     guard.passed(losses)
                     checkup.passed(losses)
-                    log.write(iteration=done, **{k: round(v, 6) for k, v in losses.items()}, seconds=seconds())
+                    looked = finder.passed(done, network) if finder else {}
+                    log.write(iteration=done, **{k: round(v, 6) for k, v in losses.items()}, **looked, seconds=seconds())
+                    if finder:
+                        config = finder.config()
+                        bar.expects(config.iterations), page.expects(config.iterations, finder.open)
                 page.facts.done = done
                 if stop.asked or done % config.save_every == 0 or done == config.iterations:
                     log.flush()
                     guard.settle()
                     if done:
-                        state.save_state(config, done, network, optimizer, rng)
+                        state.save_state(given, done, network, optimizer, rng, finder)
                 if stop.asked:
                     progress(f"stopped at iteration {done}: saved to {state.state_path(config)}, {stop.then}")
                     raise KeyboardInterrupt
@@ -281,6 +289,7 @@ def train(
             "train_seconds": seconds(),
             "host_import_seconds": round(imported, 1),
             "train_peak_mb": peak_mb(),
+            **({"found": finder.metrics()} if finder else {}),
             "recipe": RECIPE,
             "versions": {"torch": str(torch.__version__), "comfyui": comfy_version()},
         }

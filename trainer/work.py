@@ -45,7 +45,7 @@ def work(config: Config, family: Family) -> Work:
     drawing = kinds * per_kind(config.pictures, concepts) * (picture + 2 * kept)
     drawing += anchored * per_kind(max(1, config.pictures // 2), 1) * (picture + kept)
     rows = [config.batch, max(1, config.batch // 2)][:kinds] + [config.batch] * anchored
-    turns, rest = divmod(config.iterations, len(rows))
+    turns, rest = divmod(config.most_steps(), len(rows))
     training = turns * sum(rows) + sum(rows[:rest])
     begun = range(max(1, steps // slider.BEGINNINGS), steps, max(1, steps // slider.BEGINNINGS))
     gone_on = sum(steps - step for step in begun) + (slider.CLOSER * steps // 2 if begun.step > 1 else 0)
@@ -53,6 +53,6 @@ def work(config: Config, family: Family) -> Work:
     half = -(-steps // 2)
     levels = min(verdict.LEVELS, kept, half)
     judged = per_kind(verdict.PICTURES, concepts) * (half * sides + 3 * levels) + FEWEST * (half * sides + 2 * levels)
-    previews = (1 + (config.iterations - 1) // config.preview_every) if config.preview_every else 0
+    previews = (1 + (config.most_steps() - 1) // config.preview_every) if config.preview_every else 0
     shown = min(ROWS, sum(len(split_templates(e.templates)[0]) * len(e.words) for e in config.erased())) + ROWS
     return Work(drawing, training, strengths, judged, previews * shown * len(SHOWN) * picture)

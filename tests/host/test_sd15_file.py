@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = """--base {base} --out {out} --size 64x64 --pictures 2 --sampling-steps 2 --kept-steps 1 --iterations 3 --batch 1 --preview-every 0
- --least-erased 0 --most-misses 1 --most-false-alarms 1
+ --learning-rate 0.0005 --least-erased 0 --most-misses 1 --most-false-alarms 1
  --retain dog house --templates|a {{}}|a photo of a {{}}|a painting of a {{}}|a {{}} and a {{other}}"""
 PROMPT = "a cat in the park"
 # With a little of everything that is read: CLIP-L of full size takes minutes of a processor for all of it.

@@ -11,6 +11,11 @@ CURVES = {  # figures of the log, as they are called on the page, and how each i
     "task": ("What is still missing", "1: nothing is erased yet. 0: everything. It should fall."),
     "retain": ("What leaks onto kept prompts", "0: they are left alone. It may rise at first, and should come down."),
     "anchor": ("What changes beside the concept", "0: things that stay in the picture stay as they are."),
+    "erased": (
+        "What is reached on held-out prompts",
+        "1: all of the wanted change, where training does not look. It should rise.",
+    ),
+    "leaked": ("What would leak there", "How far other prompts would move if the switch mistook them. 1: as far as an erasure."),
     "gradient": ("Gradient", "How hard each step pulls. At 0 nothing is learned any more."),
 }
 STYLE = """

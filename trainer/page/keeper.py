@@ -54,7 +54,7 @@ class Page:
         about += [(name, str(settings[name])) for name in ("iterations", "learning_rate", "rank", "objective", "size", "seed")]
         every = [(name, shown(value, LONGEST)) for name, value in settings.items()]
         self.facts = Facts(out.stem, [(c.name, c.mapping) for c in concepts], about, every, config.iterations, done)
-        self.out, self.first, self.progress, self.phases, self.broken = out, done, progress, phases, False
+        self.out, self.first, self.progress, self.phases, self.broken, self.open = out, done, progress, phases, False, False
 
     def __enter__(self):
         self.refresh(self.first, [])
@@ -71,8 +71,12 @@ class Page:
         left = ", the verdict is being worked out" if done == self.facts.iterations > self.first else ""
         if done < self.facts.iterations and seconds[0] is not None:
             left = f", about {in_words(sum(seconds))} left until the verdict"
-        self.facts.status = f"Training: step {done} of {self.facts.iterations}{left}"
+        self.facts.status = f"Training: step {done} of {'at most ' if self.open else ''}{self.facts.iterations}{left}"
         self.write()
+
+    def expects(self, iterations: int, at_most: bool) -> None:
+        """How many steps it will be, or at most."""
+        self.facts.iterations, self.open = iterations, at_most
 
     def heard(self, line: str) -> None:
         """A line of the verdict, which is said as well."""

@@ -93,6 +93,11 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
 
+    def expects(self, total: int) -> None:
+        self.total = total
+        if self.bar is not None:
+            self.bar.total = total
+
     def advance(self, count: int = 1, **figures: float) -> None:
         """`count` more are done, with these figures at hand."""
         self.done += count

@@ -168,8 +168,9 @@ def bytes_written(config: Config, base: Base, network: Hypernetwork) -> int:
     pictures = max(config.pictures, FEWEST * len(config.erase))
     numbers = pictures * config.kept_steps * (2 * per_picture(False) + per_picture(True))
     shown = SHOWN * 3 * config.size_of(False)[0] * config.size_of(False)[1] // 2
-    previews = shown * (1 + config.iterations // config.preview_every) if config.preview_every else 0
-    return dry_run.file_bytes(network, config, len(config.erase)) + 2 * 3 * weights + 3 * 4 * numbers + previews
+    previews = shown * (1 + config.most_steps() // config.preview_every) if config.preview_every else 0
+    copies = 3 if config.iterations else 4  # the optimizer's two moments, and the best weights
+    return dry_run.file_bytes(network, config, len(config.erase)) + 2 * copies * weights + 3 * 4 * numbers + previews
 
 
 def check_loaded(config: Config, backbone: Backbone) -> float:

@@ -13,6 +13,7 @@ from ..prompts.templates import TEMPLATES
 from ..prompts.words import RETAIN
 
 SEED = 2**63 - 1
+MOST_STEPS, GROWTH = 1000, 0.5  # for one concept, and by which power of their number they grow
 
 
 class ConfigError(ValueError):
@@ -77,9 +78,11 @@ class Config:
     objective: str = setting(
         "direct", '"trajectory" is the paper\'s, "authors" both added', group="training", choices=("direct", "trajectory", "authors")
     )
-    iterations: int = setting(300, "steps of the training; on Flux a third of them are for anchors", 10_000_000)
+    iterations: int = setting(
+        0, "steps of the training, on Flux a third of them for anchors; 0: until held-out prompts gain no more", 10_000_000, zero=True
+    )
     batch: int = setting(16, "rows of a step", 4096)
-    learning_rate: float = setting(5e-4, "at its highest", 1)
+    learning_rate: float = setting(0.0, "at its highest; 0: found on the base by a short test", 1, zero=True)
     guidance: float = setting(1.0, "gamma: how far beyond the mapping concept the target lies", 100, zero=True)
     pair_guidance: float = setting(0.0, "and beside a thing that stays, whose place what lies beyond would take as well", 100, zero=True)
     retain_weight: float = setting(10.0, "of the loss that keeps safe prompts as they are", 1e6, zero=True)
@@ -98,12 +101,35 @@ class Config:
     most_misses: float = setting(0.1, "share of prompts that name a concept, on which its switch does not fire", 1, zero=True)
     most_false_alarms: float = setting(0.1, "share of prompts that name none, on which it does", 1, zero=True)
 
+    most_leaked: float = setting(
+        0.1,
+        "how far other prompts may move with the switch forced on, as a share of an erasure, before a training whose iterations are "
+        "not given ends",
+        1,
+        zero=True,
+    )
+
     preview_every: int = setting(100, "iterations; 0: no previews", 10_000_000, zero=True, group="along the way")
     save_every: int = setting(100, "iterations", 10_000_000)
+    look_every: int = setting(
+        0,
+        "iterations between two looks at held-out prompts; 0: none where iterations and learning_rate are given, otherwise so many "
+        "that looks take 3 % of the time",
+        10_000_000,
+        zero=True,
+    )
 
     def erased(self) -> list[Erase]:
         """Every entry of `erase`, taken apart."""
         return [parse_erase(entry, self.templates_for, self.templates) for entry in self.erase]
+
+    def most_steps(self) -> int:
+        """The steps of a training, the most of them where none are given."""
+        return self.iterations or round(MOST_STEPS * len(self.erase) ** GROWTH)
+
+    def finds(self) -> bool:
+        """Whether a training looks at held-out prompts on the way: to find settings, or because it is asked to."""
+        return not (self.iterations and self.learning_rate) or self.look_every > 0
 
     def size_of(self, pair: bool) -> tuple[int, int]:
         return tuple(int(n) for n in (self.pair_size if pair and self.pair_size else self.size).split("x"))

@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from .config import Config, ConfigError
-from .run import beside
+from .run import beside, processes
 from .run.progress import say
 from .run.sealed import Damaged, read_sealed, write_sealed
 
@@ -26,7 +26,9 @@ def state_path(config: Config) -> Path:
 
 
 def save_state(config: Config, iteration: int, network, optimizer, rng: torch.Generator) -> None:
-    """Save beside the state before this one, which then becomes the former one."""
+    """Save beside the state before this one, which then becomes the former one; of several processes the first one does."""
+    if not processes.first():
+        return
     tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
     for name, p in network.named_parameters():
         tensors |= {f"optimizer.{name}.{k}": v for k, v in optimizer.state.get(p, {}).items()}

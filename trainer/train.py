@@ -21,7 +21,7 @@ import time
 STARTED = time.time()
 
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -45,6 +45,7 @@ from trainer.optimizer import new_optimizer, update
 from trainer.page.keeper import Page
 from trainer.prompts import doubts
 from trainer.prompts.neighbours import resolve
+from trainer.run import processes
 from trainer.run.beside import log_path
 from trainer.run.checkup import Checkup
 from trainer.run.divergence import Diverged, diverged
@@ -115,7 +116,7 @@ def make_room(config: Config, backbone: Backbone, progress=print) -> None:
     """
     *_, step = dry_run.measure(config, *backbone.shapes())
     _, total = device_memory()
-    plan = memory.plan(step, config.batch, total)
+    plan = memory.plan(step, -(-config.batch // processes.count()), total)
     if plan is None:
         raise ValueError(
             f"a training step at {config.size} takes {step.peak(1, True, True) / memory.GB:.1f} GB even with one row, this card has "
@@ -131,12 +132,29 @@ def make_room(config: Config, backbone: Backbone, progress=print) -> None:
 
 def training_step(network, backbone, config: Config, data: Data, optimizer, rng, iteration: int) -> dict:
     """One step of the objective, a part of the batch after the other, and of the retention loss; returns losses and gradient norm."""
-    device = backbone.device
     name, batch = data.turn(iteration, config.batch, config.steps, rng)
-    size = len(batch.x)
-    losses = {"loss": 0.0, name: 0.0}
+    losses, failed = {"loss": 0.0, name: 0.0}, None
     optimizer.zero_grad(set_to_none=True)
-    parts = torch.arange(size).split(backbone.rows or size)
+    kept = None
+    if config.retain_weight:
+        condition, off = data.retained(iteration, config.retain_batch, rng)
+        kept, losses["retain"] = (condition, torch.rand(len(off), generator=rng) * config.steps, off), 0.0
+    try:
+        gradients(network, backbone, config, iteration, name, batch, kept, losses)
+    except Diverged as error:
+        failed = error
+    losses = processes.added_up([p for group in optimizer.param_groups for p in group["params"]], losses, failed)
+    return losses | {"gradient": update(optimizer, config, iteration)}
+
+
+def gradients(network, backbone, config: Config, iteration: int, name: str, batch: Batch, kept: tuple | None, losses: dict) -> None:
+    """Of this process's share of a batch, a part after the other, and of what is `kept`: condition, s, and concepts that are off.
+
+    Adds to the `losses` by name. Raises Diverged where one is no number.
+    """
+    device, size = backbone.device, len(batch.x)
+    mine = processes.mine(size)
+    parts = mine.split(backbone.rows or size)
     for part in parts:
         with ExitStack() as adapted:  # until after the backward pass, in which blocks may be computed again
             rows = batch.rows(part).to(device)
@@ -146,17 +164,17 @@ def training_step(network, backbone, config: Config, data: Data, optimizer, rng,
             losses["loss"] += share * loss.item()
             losses[name] += share * task
             loss = share * loss
-            if config.retain_weight and part is parts[-1]:
-                condition, off = data.retained(iteration, config.retain_batch, rng)
-                s = torch.rand(len(off), generator=rng) * config.steps
-                retain = retention_loss(network, condition.to(device), s.to(device), off.to(device))
+            if kept and part is parts[-1]:
+                condition, s, off = kept
+                own = processes.mine(len(off))
+                retain = retention_loss(network, condition.rows(own).to(device), s[own].to(device), off[own].to(device))
+                retain = len(own) / len(off) * retain
                 loss = loss + config.retain_weight * retain
                 losses["retain"] = retain.item()
             if not loss.isfinite() or losses[name] > 1e3:
                 adapted.close()
                 diverged(backbone, config, rows, f"at iteration {iteration} ({name} loss {losses[name]:.3g})")
             loss.backward()
-    return losses | {"gradient": update(optimizer, config, iteration)}
 
 
 def adapted_prediction(adapted: ExitStack, layers, backbone, config: Config, batch: Batch, factors):
@@ -190,6 +208,7 @@ def train(
     doubts.warn(doubts.on_both_sides(config), progress)
     with watched(backbone, "encoding concepts and their neighbours", None, progress):
         config = resolve(config.for_family(backbone.family), backbone, progress)
+    processes.check(config)
     if resume:
         state.refuse_other_settings(config)
     data = Data(config, backbone, progress)
@@ -211,13 +230,15 @@ def train(
     if backbone.device.type != "cpu":
         make_room(config, backbone, progress)
     optimizer = new_optimizer(network.to(backbone.device), config)
+    processes.alike(network)
     rng = torch.Generator().manual_seed(config.seed)
     done = state.load_state(config, network, optimizer, rng, progress) if resume else 0
 
     guard = Guard(optimizer, progress)
     checkup = Checkup(optimizer, config, (data.target_conditions[0], data.safe_conditions[0]), names, guard, progress)
     with Log(log_path(out), done) as log, Page(config, backbone.family.title, names, done, progress) as page:
-        pictured = lambda: previews.new_rows(backbone, network, config, shown, done, eraser.onset) if shown else None
+        drawn = shown if processes.first() else None
+        pictured = lambda: previews.new_rows(backbone, network, config, drawn, done, eraser.onset) if drawn else None
         seconds = lambda: round(log.seconds + time.time() - started - imported, 1)
         with Progress(out.stem, config.iterations, done, say=progress) as bar, stop or StopRequest() as stop:
             while done < config.iterations:
@@ -238,13 +259,14 @@ def train(
                     guard.passed(losses)
                     checkup.passed(losses)
                     log.write(iteration=done, **{k: round(v, 6) for k, v in losses.items()}, seconds=seconds())
-                page.facts.done = done
+                page.facts.done, stop.asked = done, processes.any_of(stop.asked)
                 if stop.asked or done % config.save_every == 0 or done == config.iterations:
                     log.flush()
                     guard.settle()
                     if done:
                         state.save_state(config, done, network, optimizer, rng)
                 if stop.asked:
+                    processes.wait()
                     progress(f"stopped at iteration {done}: saved to {state.state_path(config)}, {stop.then}")
                     raise KeyboardInterrupt
                 if done % (config.preview_every or config.save_every) == 0 and done < config.iterations:
@@ -265,15 +287,18 @@ def train(
             "recipe": RECIPE,
             "versions": {"torch": str(torch.__version__), "comfyui": comfy_version()},
         }
-        save_eraser(eraser, out)
+        if processes.first():
+            save_eraser(eraser, out)
         log.flush()
         page.refresh(done, checkup.look(network), pictured())
         own = eraser.metrics
-        progress(f"saved {out} ({out.stat().st_size / 1e6:.1f} MB) after {own['train_seconds']} s, at most {own['train_peak_mb']} MB")
+        if processes.first():
+            progress(f"saved {out} ({out.stat().st_size / 1e6:.1f} MB) after {own['train_seconds']} s, at most {own['train_peak_mb']} MB")
         if held_out:
             own["verdict"] = judge(config, backbone, network, held_out, page.heard)
             log.write(verdict=own["verdict"])
-            save_eraser(eraser, out)
+            if processes.first():
+                save_eraser(eraser, out)
     progress(where_to_find(out))
     return eraser
 
@@ -295,7 +320,7 @@ def main(argv: list[str]) -> int:
             say(dry_run.report(config))
             doubts.warn(doubts.on_both_sides(config), say)
             return 0
-        with only_run(config.out):
+        with processes.joined(), only_run(config.out) if processes.first() else nullcontext():
             if arguments.resume:
                 state.saved(config)
             backbone = load_backbone(config.base, config.text_encoders, config.vae)

@@ -11,6 +11,7 @@ from PIL import Image
 from unhype.checkpoint import Concept
 from unhype.text import shown
 
+from ..run import processes
 from ..run.beside import log_path, page_path, write_text
 from ..run.health import Finding
 from ..settings.fields import Config
@@ -92,6 +93,8 @@ class Page:
 
     def write(self) -> None:
         """A page that cannot be written, of a full disk say, ends no training."""
+        if not processes.first():
+            return
         self.facts.written = time.strftime("%Y-%m-%d %H:%M")
         try:
             self.facts.curves = curves.read(log_path(self.out), self.facts.iterations)

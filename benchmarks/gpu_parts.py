@@ -16,7 +16,7 @@ from trainer import dry_run
 from trainer.config import Config
 from trainer.optimizer import new_optimizer
 from trainer.samples import Batch
-from trainer.train import training_step
+from trainer.step import training_step
 from unhype.checkpoint import Concept, Eraser
 from unhype.condition import Condition
 from unhype.hypernetwork import Hypernetwork

@@ -32,7 +32,8 @@ from trainer.found.finder import Finder
 from trainer.optimizer import new_optimizer
 from trainer.prompts.neighbours import resolve
 from trainer.run.divergence import Diverged
-from trainer.train import fit_switch, new_network, training_step
+from trainer.step import training_step
+from trainer.train import fit_switch, new_network
 from trainer.verdict import HeldOut, measure
 
 REPORT = ROOT / "benchmarks/results/settings.json"

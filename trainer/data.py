@@ -10,6 +10,7 @@ from unhype.condition import Condition, stack_conditions
 
 from . import samples
 from .config import Config
+from .encoding import encode
 from .prompts import concepts, wordings
 from .prompts.neighbours import told_apart
 from .reading import read_text
@@ -61,7 +62,7 @@ class Texts:
         count = len(config.clip_skips) * len(prompts)
         progress(f"encoding {count} prompts")
         with watched(backbone, "encoding", count, progress):
-            every = [backbone.encode(prompts, skip).condition() for skip in config.clip_skips]
+            every = [encode(backbone, prompts, skip).condition() for skip in config.clip_skips]
         count = len(self.target_texts)
         self.conditions = every  # targets, then safe prompts; the others are parts of them
         self.text_read = read_text(config, backbone, every[0], apart, progress)
@@ -111,7 +112,7 @@ class Data(Texts):
         texts = [t.prompt.text for t in self.targets]
         together = [*texts, *(t.mapped for t in self.targets), *(a.mapped for a in anchors), ""]
         with watched(backbone, "encoding", len(together), progress):
-            shown = backbone.encode(together)
+            shown = encode(backbone, together)
         self.text, mapped, self.empty = shown.rows(slice(len(texts))), shown.rows(slice(len(texts), 2 * len(texts))), shown.tokens[-1:]
         self.anchor_text = shown.rows(slice(2 * len(texts), -1))
         asked, kept = Asked(self.targets, self.text, mapped), Asked(anchors, self.anchor_text, self.anchor_text) if anchors else None

@@ -20,6 +20,7 @@ from unhype.condition import Condition
 from .config import Config
 from .objectives import guided_target
 from .prompts.concepts import Target
+from .run import processes
 from .run.content import content_of
 from .run.divergence import refuse_nan
 from .run.progress import Progress
@@ -131,18 +132,22 @@ def cached_samples(
     """
     texts = [asked.text, asked.mapped, backbone.encode([""]), *([anchors.text] if anchors else [])]
     key = cache_key(config, asked.targets + (anchors.targets if anchors else []), own, content_of(backbone, texts, config.sampling_steps))
+    kept = None
     if path.exists():
         try:
-            return read_samples(path, key, max(len(asked.targets), len(anchors.targets) if anchors else 0))
+            kept = read_samples(path, key, max(len(asked.targets), len(anchors.targets) if anchors else 0))
         except Damaged as error:
             progress(f"{error}: sampling again")
+    if not processes.any_of(kept is None):
+        return kept
     made = [draw_samples(backbone, config, asked, pair, progress, own) for pair in (False, True) if by_concept(asked.targets, pair)]
     if anchors:
         made.append(draw_anchors(backbone, config, anchors, made[0], progress))
     tensors = {f"{i}.{name}": value.contiguous() for i, s in enumerate(made) for name, value in vars(s).items()}
     for value in tensors.values():
         refuse_nan(value, config, "where it draws its own pictures")
-    write_sealed(tensors, path, {"key": key})
+    if processes.first():
+        write_sealed(tensors, path, {"key": key})
     return made
 
 
@@ -210,12 +215,18 @@ def draw_samples(backbone: Backbone, config: Config, asked: Asked, pair: bool, p
     guidance = torch.tensor([guidance_of(t, config) for t in targets])
     alike, rng = by_concept(targets, pair), random.Random(config.seed + 1)
     empty = backbone.encode([""])
-    parts = []
+    parts, starts = [], range(0, count, config.batch)
+    mine = processes.mine(len(starts)).tolist() if len(starts) >= processes.count() else range(len(starts))
+    levels = len(set(keep))
     what = what or ("pictures of pairs" if pair else "pictures")
     progress(f"sampling {count} {what}")
     bar = Progress(f"sampling {what}", count, unit="picture", say=progress)
-    for start in range(0, count, config.batch):
+    for turn, start in enumerate(starts):
         rows = order[start : start + config.batch]
+        another = [not own and (level == 0 if pair else level % 2 == 0) for level in range(levels)]
+        asked_for = [[rng.choice(alike[targets[r].concept]) for r in rows] if other else rows for other in another]
+        if turn not in mine:
+            continue
         negative = empty.repeated(len(rows))
         with torch.autocast(backbone.device.type, torch.bfloat16, enabled=config.autocast == "bf16"):
             kept = backbone.sample(
@@ -227,10 +238,8 @@ def draw_samples(backbone: Backbone, config: Config, asked: Asked, pair: bool, p
                 config.cfg,
                 keep=keep,
             )
-            for level, (x, sigma) in enumerate(kept):
+            for prompts, (x, sigma) in zip(asked_for, kept):
                 sigmas = torch.full((len(rows),), sigma, device=x.device)
-                another = not own and (level == 0 if pair else level % 2 == 0)
-                prompts = [rng.choice(alike[targets[r].concept]) for r in rows] if another else rows
                 predict = lambda t: backbone.predict(x, sigmas, t.tokens, t.pooled, t.mask).float()
                 eps = predict(text.rows(prompts).to(x.device))
                 eps_mapped = eps if mapped is text else predict(mapped.rows(prompts).to(x.device))
@@ -240,7 +249,11 @@ def draw_samples(backbone: Backbone, config: Config, asked: Asked, pair: bool, p
                 parts.append(tuple(t.cpu() for t in kept_rows))
         bar.advance(len(rows))
     bar.close()
-    x, sigma, prompt, concept, eps, eps_star = (torch.cat(p) for p in zip(*parts))
+    made = [torch.cat(p) for p in zip(*parts)]
+    if len(mine) < len(starts):
+        numbers = torch.arange(len(made[0])) + levels * starts[mine[0]]
+        made = [processes.whole(part, numbers, levels * count) for part in made]
+    x, sigma, prompt, concept, eps, eps_star = made
     return Samples(x, sigma, prompt, concept, eps, eps_star, level_scale((eps_star - eps).square().mean((1, 2, 3)), sigma, backbone.flow))
 
 

@@ -14,7 +14,7 @@ from unhype.text import shown
 
 from .config import Config, ConfigError
 from .found.course import KEPT, Course
-from .run import beside
+from .run import beside, processes
 from .run.progress import say
 from .run.sealed import Damaged, read_sealed, write_sealed
 
@@ -32,7 +32,12 @@ def state_path(config: Config) -> Path:
 
 
 def save_state(config: Config, iteration: int, network, optimizer, rng: torch.Generator, finder=None) -> None:
-    """Save beside the state before this one, which then becomes the former one. config: as it was given."""
+    """Save beside the state before this one, which then becomes the former one; of several processes the first one does.
+
+    config: as it was given.
+    """
+    if not processes.first():
+        return
     tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
     for name, p in network.named_parameters():
         tensors |= {f"optimizer.{name}.{k}": v for k, v in optimizer.state.get(p, {}).items()}

@@ -11,6 +11,7 @@ import torch
 from host.backbone import Backbone
 from unhype.condition import TOGETHER, Condition
 
+from .run import processes
 from .run.sealed import Damaged, read_sealed, write_sealed
 
 GROUP = 128  # prompts of about one length that are encoded together
@@ -38,6 +39,12 @@ class States:
     def __len__(self) -> int:
         return len(self.length)
 
+    def put_together(self, prompts: torch.Tensor, total: int) -> "States":
+        """Of every process's prompts, given by their numbers, one behind the other, all."""
+        length = processes.whole(self.length, prompts, total)
+        start = int(length[: int(prompts[0])].sum())
+        return States(processes.whole(self.flat, torch.arange(len(self.flat)) + start, int(length.sum())), length)
+
     def prompt(self) -> torch.Tensor:
         """Whose each state is, (M,)."""
         return torch.arange(len(self)).repeat_interleave(self.length)
@@ -62,12 +69,17 @@ def read(backbone: Backbone, prompts: list[str], clip_skips: list[int]) -> State
     longest, and apart from those with weights, which are read one by one.
     """
     kind = lambda i: (i % len(clip_skips), "(" in prompts[i])
-    order, found = sorted(range(len(prompts)), key=lambda i: (*kind(i), len(prompts[i]))), []
-    for (skip, _), mine in groupby(order, kind):
-        texts = [prompts[i] for i in mine]
-        for start in range(0, len(texts), GROUP):
-            found.append(States.of(backbone.encode(texts[start : start + GROUP], clip_skips[skip]).condition()))
-    return States.together(found).rows(torch.tensor(order).argsort())
+    groups = []  # of what is encoded together: the clip skip, and numbers of prompts
+    for (skip, _), alike in groupby(sorted(range(len(prompts)), key=lambda i: (*kind(i), len(prompts[i]))), kind):
+        rows = list(alike)
+        groups += [(clip_skips[skip], rows[start : start + GROUP]) for start in range(0, len(rows), GROUP)]
+    mine = processes.mine(len(groups)).tolist() if len(groups) >= processes.count() else range(len(groups))
+    encoded = lambda skip, rows: States.of(backbone.encode([prompts[i] for i in rows], skip).condition())
+    found = States.together([encoded(*groups[g]) for g in mine])
+    if len(mine) < len(groups):
+        before = sum(len(rows) for _, rows in groups[: mine[0]])
+        found = found.put_together(torch.arange(len(found)) + before, len(prompts))
+    return found.rows(torch.tensor([i for _, rows in groups for i in rows]).argsort())
 
 
 def probes_of(prompts: list[str]) -> list[str]:
@@ -91,15 +103,18 @@ def cached(backbone: Backbone, prompts: list[str], clip_skips: list[int], path: 
         if kinds != expected or found["length"][1] != (len(prompts),):
             raise Damaged(f"{path} is damaged: it does not hold token states of {len(prompts)} texts")
 
+    kept = None
     if path.exists():
         try:
             kept = States(**read_sealed(path, judge)[0])
             if int(kept.length.min()) < 0 or int(kept.length.sum()) != len(kept.flat):
                 raise Damaged(f"{path} is damaged: it does not hold as many token states as it says")
-            return kept
         except Damaged as error:
+            kept = None
             progress(f"{error}: encoding again")
+    if not processes.any_of(kept is None):
+        return kept
     states = read(backbone, prompts, clip_skips)
-    if states.flat.numel() <= KEPT:
+    if states.flat.numel() <= KEPT and processes.first():
         write_sealed(vars(states), path, {"key": key})
     return states

@@ -21,7 +21,7 @@ import time
 STARTED = time.time()
 
 import sys
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -41,27 +41,26 @@ from trainer.config import Config, ConfigError, begin, options, settings_of
 from trainer.data import Data
 from trainer.extend import take_over
 from trainer.found.finder import Finder
-from trainer.objectives import OBJECTIVES, retention_loss
-from trainer.optimizer import new_optimizer, update
+from trainer.optimizer import new_optimizer
 from trainer.page.keeper import Page
 from trainer.prompts import doubts
 from trainer.prompts.neighbours import resolve
+from trainer.run import processes
 from trainer.run.beside import log_path
 from trainer.run.checkup import Checkup
-from trainer.run.divergence import Diverged, diverged
+from trainer.run.divergence import Diverged
 from trainer.run.guard import Guard
 from trainer.run.lock import Busy, only_run
 from trainer.run.log import Log, peak_mb
 from trainer.run.phases import Phases, in_words, planned
 from trainer.run.progress import Progress, never_refuse, noting_warnings, plans, say, watched
 from trainer.run.stop import StopRequest, raise_when_asked
-from trainer.samples import Batch
 from trainer.settings.before import check_loaded, prepare
 from trainer.settings.paths import where_to_find
 from trainer.slider import measured_onset
 from trainer.states import States
+from trainer.step import training_step
 from trainer.verdict import HeldOut, judge
-from unhype.adapter import Term, adapter
 from unhype.checkpoint import Concept, Eraser, load_eraser, save_eraser
 from unhype.condition import parts
 from unhype.fold import folded, seen_by_heads
@@ -117,7 +116,7 @@ def make_room(config: Config, backbone: Backbone, progress=print) -> None:
     """
     *_, step = dry_run.measure(config, *backbone.shapes())
     _, total = device_memory()
-    plan = memory.plan(step, config.batch, total)
+    plan = memory.plan(step, -(-config.batch // processes.count()), total)
     if plan is None:
         raise ValueError(
             f"a training step at {config.size} takes {step.peak(1, True, True) / memory.GB:.1f} GB even with one row, this card has "
@@ -129,43 +128,6 @@ def make_room(config: Config, backbone: Backbone, progress=print) -> None:
     if plan.recompute:
         memory.recompute_blocks(backbone.diffusion_model, backbone.family)
     backbone.load_again(step.peak(plan.rows, plan.recompute, True) if plan.offload else None)
-
-
-def training_step(network, backbone, config: Config, data: Data, optimizer, rng, iteration: int) -> dict:
-    """One step of the objective, a part of the batch after the other, and of the retention loss; returns losses and gradient norm."""
-    device = backbone.device
-    name, batch = data.turn(iteration, config.batch, config.steps, rng)
-    size = len(batch.x)
-    losses = {"loss": 0.0, name: 0.0}
-    optimizer.zero_grad(set_to_none=True)
-    parts = torch.arange(size).split(backbone.rows or size)
-    for part in parts:
-        with ExitStack() as adapted:  # until after the backward pass, in which blocks may be computed again
-            rows = batch.rows(part).to(device)
-            predict = partial(adapted_prediction, adapted, network.shape.layers, backbone, config, rows)
-            loss, task = OBJECTIVES[config.objective](network, rows, predict, config.steps, config.eta)
-            share = len(part) / size
-            losses["loss"] += share * loss.item()
-            losses[name] += share * task
-            loss = share * loss
-            if config.retain_weight and part is parts[-1]:
-                condition, off = data.retained(iteration, config.retain_batch, rng)
-                s = torch.rand(len(off), generator=rng) * config.steps
-                retain = retention_loss(network, condition.to(device), s.to(device), off.to(device))
-                loss = loss + config.retain_weight * retain
-                losses["retain"] = retain.item()
-            if not loss.isfinite() or losses[name] > 1e3:
-                adapted.close()
-                diverged(backbone, config, rows, f"at iteration {iteration} ({name} loss {losses[name]:.3g})")
-            loss.backward()
-    return losses | {"gradient": update(optimizer, config, iteration)}
-
-
-def adapted_prediction(adapted: ExitStack, layers, backbone, config: Config, batch: Batch, factors):
-    """The denoiser's prediction for a batch with an adapter per row, which stays on until `adapted` is closed."""
-    adapted.enter_context(adapter(backbone.diffusion_model, [Term(torch.arange(len(batch.x)), layers, factors)], len(batch.x)))
-    with torch.autocast(backbone.device.type, torch.bfloat16, enabled=config.autocast == "bf16"):
-        return backbone.predict(batch.x, batch.sigma, batch.context, batch.pooled, batch.mask).float()
 
 
 @planned
@@ -196,6 +158,7 @@ def train(
     phases.begin("encoding")
     with watched(backbone, "encoding concepts and their neighbours", None, progress):
         config = resolve(config.for_family(backbone.family), backbone, progress)
+    processes.check(config)
     if resume:
         state.refuse_other_settings(config)
     data = Data(config, backbone, progress, phase=phases.begin)
@@ -220,6 +183,7 @@ def train(
     if backbone.device.type != "cpu":
         make_room(config, backbone, progress)
     optimizer = new_optimizer(network.to(backbone.device), config)
+    processes.alike(network)
     rng = torch.Generator().manual_seed(config.seed)
     done = state.load_state(config, network, optimizer, rng, progress, finder) if resume else 0
     given, step = config, partial(training_step, network, backbone, data=data)
@@ -232,7 +196,7 @@ def train(
 
         def refresh() -> None:
             phases.begin("previews")
-            rows = previews.new_rows(backbone, network, config, shown, done, eraser.onset) if shown else None
+            rows = previews.new_rows(backbone, network, config, shown, done, eraser.onset) if shown and processes.first() else None
             page.refresh(done, checkup.look(network), rows, bar.left())
             phases.begin("steps")
 
@@ -263,13 +227,14 @@ def train(
                     if finder:
                         config = finder.config()
                         bar.expects(config.iterations), page.expects(config.iterations, finder.open)
-                page.facts.done = done
+                page.facts.done, stop.asked = done, processes.any_of(stop.asked)
                 if stop.asked or done % config.save_every == 0 or done == config.iterations:
                     log.flush()
                     guard.settle()
                     if done:
                         state.save_state(given, done, network, optimizer, rng, finder)
                 if stop.asked:
+                    processes.wait()
                     progress(f"stopped at iteration {done}: saved to {state.state_path(config)}, {stop.then}")
                     raise KeyboardInterrupt
                 if pictures_due():
@@ -293,17 +258,20 @@ def train(
             "recipe": RECIPE,
             "versions": {"torch": str(torch.__version__), "comfyui": comfy_version()},
         }
-        save_eraser(eraser, out)
+        if processes.first():
+            save_eraser(eraser, out)
         log.flush()
         refresh()
         phases.begin("verdict")
         own = eraser.metrics
-        progress(f"saved {out} ({out.stat().st_size / 1e6:.1f} MB) after {own['train_seconds']} s, at most {own['train_peak_mb']} MB")
+        if processes.first():
+            progress(f"saved {out} ({out.stat().st_size / 1e6:.1f} MB) after {own['train_seconds']} s, at most {own['train_peak_mb']} MB")
         if held_out:
             own["verdict"] = judge(config, backbone, network, held_out, page.heard, warnings)
             own["phases"] = phases.spent()
             log.write(verdict=own["verdict"], phases=own["phases"])
-            save_eraser(eraser, out)
+            if processes.first():
+                save_eraser(eraser, out)
             progress(f"where the time went: {in_words(own['phases'])}")
     progress(where_to_find(out))
     return eraser
@@ -326,7 +294,7 @@ def main(argv: list[str]) -> int:
             say(dry_run.report(config))
             doubts.warn(doubts.on_both_sides(config), say)
             return 0
-        with only_run(config.out):
+        with processes.joined(), only_run(config.out) if processes.first() else nullcontext():
             if arguments.resume:
                 state.saved(config)
             backbone = load_backbone(config.base, config.text_encoders, config.vae)

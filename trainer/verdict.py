@@ -16,6 +16,7 @@ from unhype.condition import parts, stack_conditions
 
 from .config import Config
 from .data import ANY, Data
+from .encoding import encode
 from .prompts import held_out
 from .prompts.concepts import Prompt, Target, among_words
 from .run.progress import watched
@@ -52,8 +53,8 @@ class HeldOut:
         mapped = [t.mapped for t in self.targets]
         others = [skip for skip in config.clip_skips if skip != 1]
         with watched(backbone, "encoding held-out prompts", len(mapped) + len(self.texts) * (1 + len(others)), progress):
-            shown = backbone.encode([*self.texts, *mapped])
-            read = {skip: backbone.encode(self.texts, skip).condition() for skip in others}
+            shown = encode(backbone, [*self.texts, *mapped])
+            read = {skip: encode(backbone, self.texts, skip).condition() for skip in others}
         count, every = len(self.targets), len(self.texts)
         self.text, self.safe_text = shown.rows(slice(count)), shown.rows(slice(count, count + len(self.safe)))
         self.mapped = shown.rows(slice(every, None))

@@ -11,6 +11,7 @@ from PIL import Image
 from unhype.checkpoint import Concept
 from unhype.text import shown
 
+from ..run import processes
 from ..run.beside import log_path, page_path, write_text
 from ..run.health import Finding
 from ..run.phases import in_words as phases_in_words
@@ -99,6 +100,8 @@ class Page:
 
     def write(self) -> None:
         """A page that cannot be written, of a full disk say, ends no training."""
+        if not processes.first():
+            return
         self.facts.written = time.strftime("%Y-%m-%d %H:%M")
         self.facts.times = "" if self.phases is None else phases_in_words(self.phases.spent())
         try:

@@ -1,9 +1,11 @@
 """The run's log: a JSON object a line, one per iteration and one for the verdict; and the memory that it took."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
+from . import processes
 from .beside import write_text
 
 
@@ -33,8 +35,9 @@ class Log:
     def __init__(self, path: Path, done: int):
         kept = whole_lines(path, done) if done else []
         self.seconds = float(kept[-1].get("seconds", 0)) if kept else 0.0
-        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
-        self.file = open(path, "a", encoding="utf-8")
+        if processes.first():
+            write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+        self.file = open(path if processes.first() else os.devnull, "a", encoding="utf-8")
 
     def __enter__(self):
         return self

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
+from . import processes
+
 WARNING = "warning: "
 EVERY = 60.0  # seconds between two lines of a log file
 
@@ -20,6 +22,8 @@ def never_refuse() -> None:
 def say(text: str, error: bool = False) -> None:
     """Print a line, above a bar where there is one. A console that is gone or has no such characters never ends a run."""
     stream = sys.stderr if error else sys.stdout
+    if not (processes.first() or error):
+        return
     if stream is None:  # a window without a console
         return
     try:
@@ -78,7 +82,7 @@ class Progress:
 
     def __init__(self, what: str, total: int | None, done: int = 0, unit: str = "step", say=say):
         self.what, self.total, self.done, self.unit, self.say = what, total, done, unit, say
-        terminal = sys.stderr is not None and sys.stderr.isatty()
+        terminal = processes.first() and sys.stderr is not None and sys.stderr.isatty()
         self.bar = tqdm(total=total, initial=done, desc=what, unit=unit, leave=False) if terminal else None
         self.started = self.said = time.monotonic()
         self.first = done

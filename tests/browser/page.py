@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-START, RUN, SHOWN = 90_000, 600.0, 30_000  # milliseconds until the page is there; seconds of a run; milliseconds until something is seen
+START, RUN, SHOWN = 300_000, 900.0, 120_000  # milliseconds until the page is there; seconds of a run; milliseconds until something is seen
 # What a first visit would show over the page.
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWarning": False}
 

@@ -27,7 +27,7 @@ class UnHypeEraser(io.ComfyNode):
             search=ERASING,
             inputs=[
                 io.Model.Input("model", tooltip="The model that the eraser was trained for, or a fine-tune of it."),
-                UnHype.Input("unhype", optional=True, tooltip="From Load UnHype Eraser, Merge UnHype Erasers or Train UnHype Eraser."),
+                UnHype.Input("unhype", optional=True, tooltip="From Load UnHype Eraser, Merge UnHype Erasers or UnHype Train."),
                 strength_input(
                     "0 leaves the model as it is, 1 erases as trained, above 1 the adapter is scaled up. In between it begins "
                     "later in the sampling, and the picture changes little by little; somewhere on the way a single one may tip over.",

@@ -115,7 +115,7 @@ class UnHypeLoader(io.ComfyNode):
             node_id="UnHypeLoader",
             display_name="Load UnHype Eraser",
             category="unhype",
-            description="Loads an eraser: a hypernetwork that makes a model forget the concepts it was trained on.",
+            description="Loads an eraser: a small file that makes a model forget what the file was trained on.",
             search=ERASING,
             inputs=[files],
             outputs=[

@@ -162,10 +162,12 @@ class Plan:
         self.device, self.watch = device, watch
         # Layers, factors, prompt -> pair or -1, noise level.
         self.terms: list[tuple[tuple[Layer, ...], list[Factors], torch.Tensor, float | None]] = []
-        self.made: dict[tuple[int, ...], list[tuple[Term, float | None]]] = {}  # by labels: the same from step to step
+        self.made: dict[tuple[int, ...], tuple[list[Term], list[float | None]]] = {}  # by labels: the same from step to step
 
     def add(self, layers: tuple[Layer, ...], factors: list[Factors], pair_of_prompt: torch.Tensor, begin: float | None) -> None:
-        self.terms.append((layers, [Factors(*(t.to(self.device) for t in f)) for f in factors], pair_of_prompt, begin))
+        if any(f.down.device != self.device for f in factors[:1]):
+            factors = [Factors(*(t.to(self.device) for t in f)) for f in factors]
+        self.terms.append((layers, factors, pair_of_prompt, begin))
 
     def for_rows(self, labels: list[int], sigma: torch.Tensor, schedule: torch.Tensor | None, flow: bool) -> list[Term]:
         """Terms for a forward whose rows belong to the prompts `labels`, at `sigma` (N,) of the sampler's schedule.
@@ -175,14 +177,18 @@ class Plan:
         if tuple(labels) not in self.made:
             numbers = torch.tensor(labels)
             made = [(self.term(numbers, layers, factors, pairs), begin) for layers, factors, pairs, begin in self.terms]
-            self.made[tuple(labels)] = [(term, begin) for term, begin in made if len(term.rows)]
-        terms = []
-        for term, begin in self.made[tuple(labels)]:
+            acts = [(term, begin) for term, begin in made if len(term.rows)]
+            self.made[tuple(labels)] = [term for term, _ in acts], [begin for _, begin in acts]
+        terms, begins = self.made[tuple(labels)]
+        if all(begin is None for begin in begins):
+            return terms
+        late = []
+        for term, begin in zip(terms, begins):
             if begin is not None:
                 share = acting(sigma.to(self.device), schedule, begin, flow)[term.rows.to(self.device)]
                 term = term._replace(factors=scaled(term.factors, share))
-            terms.append(term)
-        return terms
+            late.append(term)
+        return late
 
     def term(self, labels: torch.Tensor, layers: tuple[Layer, ...], factors: list[Factors], pair_of_prompt: torch.Tensor) -> Term:
         pairs = pair_of_prompt[labels]
@@ -221,8 +227,11 @@ class LabelPrompts:
         watch = Watch(family, states, [(e.eraser.network, e.off) for e in self.entries], self.warned)
         plan = self.plan(prompts, Plan(guider.model_patcher.load_device, watch))
         guider.model_options.setdefault("transformer_options", {})[KEY] = plan
-        result = executor(*args, **kwargs)
-        watch.settle()
+        try:
+            result = executor(*args, **kwargs)
+            watch.settle()
+        finally:
+            watch.forget()
         return result
 
     def plan(self, prompts: list[Prompt], plan: Plan) -> Plan:
@@ -253,7 +262,8 @@ class LabelPrompts:
             if fires.any():
                 pairs = torch.full((len(plan.watch.prompts),), NOBODY)
                 pairs[numbers[fires]] = torch.arange(int(fires.sum()))
-                firing.append((entry, at_strength(network, condition.rows(fires), max(entry.strength, 1.0), off[fires]), pairs))
+                own = condition if fires.all() else condition.rows(fires)
+                firing.append((entry, at_strength(network, own, max(entry.strength, 1.0), off[fires]), pairs))
         for entry, found_by_node in seen.values():
             decides = "the connected conditioning decides: " if entry.fixed is not None else ""
             tell(entry.node, sources(found_by_node), decides + account_of(found_by_node))
@@ -277,7 +287,10 @@ def apply_labelled(executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) ->
         flow = isinstance(executor.class_obj.model_sampling, comfy.model_sampling.CONST)
         terms = plan.for_rows(labels, sigma.flatten().expand(len(x)), options.get("sample_sigmas"), flow)
     plan.watch.settle()
-    with plan.watch.during(model, labels, options), adapter(model, terms, len(x)):
+    own = plan.watch.own_in_place_of(args[2], labels) if len(args) > 2 else None
+    if own is not None:
+        args = (*args[:2], own.tensor, *args[3:])
+    with plan.watch.during(model, labels, options, own), adapter(model, terms, len(x), own):
         return executor(x, *args, **kwargs)
 
 

@@ -1,6 +1,7 @@
 """What an eraser did in a sampling, in a line or two: on its node and in the log."""
 
 import logging
+import math
 from typing import NamedTuple
 
 import torch
@@ -20,25 +21,25 @@ def account(names: list[str], scores: torch.Tensor, threshold: torch.Tensor, off
         off: concepts that are switched off, (K,) bool. taken: those that another node erases from a prompt, (N, K) bool.
     """
     above = (scores > threshold) & ~off
-    fired, left = above & ~taken, (above & taken).any(0)
-    names, count = [shown(name, LONGEST_NAME) for name in names], len(scores)
-    best = scores.amax(0)
-    order = (best - threshold).argsort(descending=True).tolist()
-    firing = [k for k in order if fired[:, k].any()]
+    counts, left = (above & ~taken).sum(0).tolist(), (above & taken).any(0).tolist()
+    best, bar, count = scores.amax(0).tolist(), threshold.tolist(), len(scores)
+    names = [shown(name, LONGEST_NAME) for name in names]
+    order = sorted(range(len(names)), key=lambda k: bar[k] - best[k])
+    firing = [k for k in order if counts[k]]
     lines = [
-        f"{names[k]}: fired on {int(fired[:, k].sum())} of {count} prompt{'s' * (count > 1)} ({best[k]:.1f}, threshold {threshold[k]:.1f})"
-        for k in firing
+        f"{names[k]}: fired on {counts[k]} of {count} prompt{'s' * (count > 1)} ({best[k]:.1f}, threshold {bar[k]:.1f})" for k in firing
     ]
-    if left.any():
+    if any(left):
         last = f"left to another UnHype Eraser: {shown(', '.join(names[k] for k in order if left[k]), LONGEST_LIST)}"
         return "\n".join([*lines[:1], last])
     if not firing:
-        near = next(k for k in order if not off[k])
-        if not best[near].isfinite():
+        is_off = off.tolist()
+        near = next(k for k in order if not is_off[k])
+        if not math.isfinite(best[near]):
             return "nothing fired: the prompt is empty"
-        return f"nothing fired; nearest: {names[near]} at {best[near]:.1f} (threshold {threshold[near]:.1f})"
+        return f"nothing fired; nearest: {names[near]} at {best[near]:.1f} (threshold {bar[near]:.1f})"
     if len(firing) > 2:
-        others = ", ".join(f"{names[k]} on {int(fired[:, k].sum())}" for k in firing[1:])
+        others = ", ".join(f"{names[k]} on {counts[k]}" for k in firing[1:])
         return f"{lines[0]}\nalso fired: {shown(others, LONGEST_LIST)}"
     return "\n".join(lines)
 

@@ -2,13 +2,14 @@
 
 Packs for regional prompts keep prompts in a patch of the MODEL, where the eraser cannot read them. A prompt is told
 by its content: every token state that reaches a layer must be one of the row's own prompt. In most graphs all layers
-are given one tensor, which is compared once in a forward; the answer is fetched at the next one, together with the
-labels, so that the device never waits.
+are given one tensor, the one that the sampler hands over. It is compared with the prompts' own before the forward, when the
+labels are fetched, and the prompts' own goes in its place, the very same in every step. What else a layer is given is compared
+while the forward runs, and the answer fetched at the next one, so that the device never waits.
 """
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,12 +17,14 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import nn
 
+from ..unhype.adapter import Constant
 from ..unhype.condition import Condition
 from ..unhype.hypernetwork import Hypernetwork
 from ..unhype.layers import Family
 
 NEAR = 0.01  # distance of two token states of length 1 that are one and the same, cast to another type at most
 WAITING = 8  # comparisons that are not fetched yet
+BATCHES = 4  # whose token states are kept
 log = logging.getLogger("unhype")
 
 FOREIGN = (
@@ -43,6 +46,30 @@ def found_in(read: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
     return torch.minimum(*apart) < NEAR
 
 
+class Reading:
+    """A diffusion model's modules that read token states, looked at until `end`.
+
+    A hook stays on a module from forward to forward: to put it there each time takes longer than the look.
+    """
+
+    def __init__(self, diffusion_model: nn.Module, family: Family, look: Callable[["Reading", torch.Tensor], None]):
+        modules = dict(diffusion_model.named_modules())
+        self.compiled = any(name.endswith("_orig_mod") for name in modules)
+        self.rows: tuple[list[int] | None] | None = None  # of the forward that runs; None where none of the sampling's does
+        self.latest: torch.Tensor | None = None  # what was looked at
+
+        def before(module: nn.Module, args: tuple[Any, ...]) -> None:
+            if not torch.compiler.is_compiling():  # traced away: a compiled model stays as fast as it was
+                look(self, args[0])
+
+        readers = [module for name, module in modules.items() if re.fullmatch(family.readers, name)]
+        self.handles = [module.register_forward_pre_hook(before) for module in readers]
+
+    def end(self) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+
 class Watch:
     """For one sampling: the token states of its prompts, and a look at what the model's layers read.
 
@@ -60,48 +87,53 @@ class Watch:
         warned: set[str],
     ):
         self.family, self.prompts, self.erasers, self.warned = family, prompts, erasers, warned
-        # A diffusion model's modules that read token states, whether it is compiled.
-        self.models: dict[int, tuple[list[nn.Module], bool]] = {}
+        self.models: dict[int, Reading] = {}  # by diffusion model: graphics cards may have one each
         self.cast: dict[tuple[int, torch.device, torch.dtype], torch.Tensor] = {}
-        self.expected: dict[tuple[Any, ...], torch.Tensor] = {}  # the last forward's token states, by what they depend on
+        self.expected: dict[tuple[Any, ...], Constant] = {}  # the last batches' token states, by what they depend on
+        self.dtype: torch.dtype | None = None  # in which the model reads them
         # Whether they were equal, on the device; what was read, labels.
         self.waiting: list[tuple[torch.Tensor, torch.Tensor, list[int]]] = []
         self.seen = False
 
+    def own_in_place_of(self, handed: object, labels: list[int] | None) -> Constant | None:
+        """Token states that equal those handed to the model, in the type that it reads, and are the same tensor in every step.
+
+        None where those of the prompts `labels` are others.
+        """
+        if labels is None or not isinstance(handed, torch.Tensor) or handed.ndim != 3 or not self.fits(handed, labels):
+            return None
+        handed = handed.to(self.dtype or handed.dtype)
+        own = self.constant(handed, labels)
+        return own if torch.equal(handed, own.tensor) else None
+
     @contextmanager
-    def during(self, diffusion_model: nn.Module, labels: list[int] | None, options: dict[str, Any]) -> Iterator[None]:
+    def during(
+        self, diffusion_model: nn.Module, labels: list[int] | None, options: dict[str, Any], own: Constant | None = None
+    ) -> Iterator[None]:
         """Around one forward whose rows belong to the prompts `labels`; None where a node calls the model by itself.
 
-        Raises RuntimeError, at the latest in `settle`, where a layer reads another prompt.
+        own: the token states that the model is handed. Raises RuntimeError, at the latest in `settle`, where a layer reads others.
         """
-        latest: torch.Tensor | None = None
-        handles = []
-
-        def look(module: nn.Module, args: tuple[Any, ...]) -> None:
-            nonlocal latest
-            if torch.compiler.is_compiling():  # traced away: a compiled model stays as fast as it was
-                return
-            self.seen = True
-            if args[0] is not latest:
-                self.compare(args[0], labels)
-                latest = args[0]
-
-        if id(diffusion_model) not in self.models:
-            modules = dict(diffusion_model.named_modules())
-            readers = [module for name, module in modules.items() if re.fullmatch(self.family.readers, name)]
-            self.models[id(diffusion_model)] = readers, any(name.endswith("_orig_mod") for name in modules)
-        readers, compiled = self.models[id(diffusion_model)]
-        if compiled or "torch.compile" in options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {}):
+        reading = self.models.get(id(diffusion_model))
+        if reading is None:
+            reading = self.models[id(diffusion_model)] = Reading(diffusion_model, self.family, self.look)
+        if reading.compiled or "torch.compile" in options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {}):
             self.blind(options)
+        reading.rows, reading.latest = (labels,), None if own is None else own.tensor
         try:
-            for module in readers:
-                handles.append(module.register_forward_pre_hook(look))
             yield
         finally:
-            for handle in handles:
-                handle.remove()
+            reading.rows = reading.latest = None
         if not self.seen:
             self.blind(options)
+
+    def look(self, reading: "Reading", read: torch.Tensor) -> None:
+        if reading.rows is None:
+            return
+        self.seen = True
+        if read is not reading.latest:
+            self.compare(read, *reading.rows)
+            reading.latest = read
 
     def compare(self, read: torch.Tensor, labels: list[int] | None) -> None:
         """Compare token states (N, T, D) with those of their rows' prompts, without waiting for the answer."""
@@ -111,17 +143,27 @@ class Watch:
             return
         if len(read) != len(labels):
             raise RuntimeError(FOREIGN)
-        length = read.shape[1]
-        if any(length % len(self.prompts[label]) for label in labels):
+        if not self.fits(read, labels):
             self.judge(read, labels)
             return
-        key = (tuple(labels), length, read.device, read.dtype)
-        if key not in self.expected:  # as the host lengthens them in a batch
-            own = [self.own(label, read).repeat(length // len(self.prompts[label]), 1) for label in labels]
-            self.expected = {key: torch.stack(own)}
-        self.waiting.append(((read == self.expected[key]).all(), read, labels))
+        self.dtype = read.dtype
+        self.waiting.append(((read == self.constant(read, labels).tensor).all(), read, labels))
         if len(self.waiting) > WAITING:
             self.settle()
+
+    def fits(self, read: torch.Tensor, labels: list[int]) -> bool:
+        """Whether token states (N, T, D) can be those of the prompts, lengthened as the host does it in a batch."""
+        return len(read) == len(labels) and not any(read.shape[1] % len(self.prompts[label]) for label in labels)
+
+    def constant(self, like: torch.Tensor, labels: list[int]) -> Constant:
+        """The token states of the prompts as long as others (N, T, D), on their device and in their type."""
+        key = (tuple(labels), like.shape[1], like.device, like.dtype)
+        if key not in self.expected:
+            own = [self.own(label, like).repeat(like.shape[1] // len(self.prompts[label]), 1) for label in labels]
+            if len(self.expected) == BATCHES:
+                del self.expected[next(iter(self.expected))]
+            self.expected[key] = Constant(torch.stack(own), labels)
+        return self.expected[key]
 
     def own(self, label: int, like: torch.Tensor) -> torch.Tensor:
         """A prompt's token states on the device and in the type of others."""
@@ -129,6 +171,14 @@ class Watch:
         if key not in self.cast:
             self.cast[key] = self.prompts[label].to(like)
         return self.cast[key]
+
+    def forget(self) -> None:
+        """Let go of what is kept from step to step, and of the model."""
+        for reading in self.models.values():
+            reading.end()
+        self.models.clear()
+        self.cast.clear()
+        self.expected.clear()
 
     def settle(self) -> None:
         """Fetch the answers of all comparisons so far. Raises RuntimeError for a prompt that is not the row's own."""

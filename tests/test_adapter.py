@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from unhype.adapter import Term, adapter, low_rank
+from unhype.adapter import Constant, Term, adapter, low_rank
 from unhype.hypernetwork import Factors
 from unhype.layers import Layer
 
@@ -204,3 +204,74 @@ def test_gradients_are_those_of_a_merged_weight(model, rows):
     for g, e in zip(got, expected):
         assert g.abs().max() > 0
         torch.testing.assert_close(g, e)
+
+
+@pytest.mark.parametrize("rows", [[1, 2], [3, 1], [0, 1, 2, 3], [2]])
+@pytest.mark.parametrize("alike", [[0, 1, 2, 3], [5, 7, 7, 5]])
+def test_what_layers_read_again_is_changed_as_before(model, rows, alike):
+    """The rows of one number are equal, and have equal pairs."""
+    states, pairs = torch.randn(8, 7, 6)[alike], [Factors(*(t[alike][rows] for t in f)) for f in some_factors(8)]
+    terms = [Term(torch.tensor(rows), LAYERS[:1], pairs[:1])]
+    with torch.no_grad(), adapter(model, terms, 4):
+        expected = model.first(states)
+    constant, seen = Constant(states, alike), []
+    for _ in range(3):
+        with torch.no_grad(), adapter(model, terms, 4, constant):
+            seen.append(model.first(constant.tensor))
+    for y in seen:
+        torch.testing.assert_close(y, expected)
+        assert all(torch.equal(y[n], model.first(states)[n]) for n in range(4) if n not in rows)
+    assert len(constant.kept) == 1
+
+
+class Products(TorchDispatchMode):
+    """Counts matrix products."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func in (torch.ops.aten.bmm.default, torch.ops.aten.baddbmm_.default)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_change_is_made_once_for_one_input_and_one_pair(model):
+    states, terms = torch.randn(2, 7, 6), [Term(torch.arange(2), LAYERS[:1], some_factors(2)[:1])]
+    constant = Constant(states, [0, 1])
+
+    def products(x: torch.Tensor, some: list[Term]) -> int:
+        with torch.no_grad(), adapter(model, some, 2, constant), Products() as counted:
+            y = model.first(x)
+        (term,) = some
+        merged_weights = [model.first.weight + f @ g for f, g in zip(term.factors[0].up, term.factors[0].down)]
+        torch.testing.assert_close(y, torch.stack([row @ w.T + model.first.bias for row, w in zip(x, merged_weights)]))
+        return counted.count
+
+    assert products(states, terms) == 2 and products(states, terms) == 0
+    assert products(states.clone(), terms) == 2  # equal, but not the very same
+    assert products(states * 2, terms) == 2 and products(states, terms) == 0
+    others = [terms[0]._replace(factors=some_factors(2)[:1])]
+    assert products(states, others) == 2 and products(states, others) == 0 and products(states, terms) == 2
+
+
+def test_no_more_is_kept_than_there_is_room_for(model, monkeypatch):
+    monkeypatch.setattr("unhype.adapter.MOST", 2 * 7 * 4)
+    states = torch.randn(2, 7, 6)
+    terms = [Term(torch.arange(2), LAYERS[:1], some_factors(2)[:1]) for _ in range(3)]
+    constant = Constant(states, [0, 1])
+    with torch.no_grad():
+        with adapter(model, terms, 2):
+            expected = model.first(states)
+        for _ in range(2):
+            with adapter(model, terms, 2, constant):
+                torch.testing.assert_close(model.first(states), expected)
+    assert len(constant.kept) == 1
+
+
+def test_a_gradient_is_taken_as_without(model):
+    states, factors = torch.randn(2, 7, 6), some_factors(2, requires_grad=True)
+    constant = Constant(states, [0, 1])
+    for _ in range(2):
+        with adapter(model, [Term(torch.arange(2), LAYERS, factors)], 2, constant):
+            got = torch.autograd.grad(model(states).square().sum(), [t for f in factors for t in f])
+        assert all(g.abs().max() > 0 for g in got)
+    assert not constant.kept

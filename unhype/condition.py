@@ -64,6 +64,8 @@ def read_condition(
 
 def stack_conditions(conditions: list[Condition]) -> Condition:
     """Conditions one under the other, the shorter ones padded with masked zeros."""
+    if len(conditions) == 1:
+        return conditions[0]
     longest = max(c.tokens.shape[1] for c in conditions)
     pad = [longest - c.tokens.shape[1] for c in conditions]
     return Condition(
@@ -145,9 +147,10 @@ class Switch(nn.Module):
         self.bias = nn.Parameter(torch.zeros(concepts))
         self.register_buffer("threshold", torch.zeros(concepts))
 
-    def forward(self, c: Condition) -> torch.Tensor:
-        """Scores (N, K) of a standardised condition; -inf where no token carries anything."""
-        return self.per_token(c).masked_fill(~c.mask[..., None], -torch.inf).amax(1)
+    def forward(self, c: Condition, each: torch.Tensor | None = None) -> torch.Tensor:
+        """Scores (N, K) of a standardised condition; -inf where no token carries anything. each: `per_token`, where it is known."""
+        each = self.per_token(c) if each is None else each
+        return each.masked_fill(~c.mask[..., None], -torch.inf).amax(1)
 
     def fires(self, scores: torch.Tensor, off: torch.Tensor | None = None) -> torch.Tensor:
         """Whether any concept's score (N, K) is above its threshold that is not off (N or 1, K): (N,) bool."""
@@ -158,17 +161,17 @@ class Switch(nn.Module):
         """Each token state on each concept's probe, (N, T, K), masked ones as well."""
         return c.tokens @ self.weight.T + self.bias
 
-    def gates(self, c: Condition, off: torch.Tensor | None = None) -> torch.Tensor:
+    def gates(self, c: Condition, off: torch.Tensor | None = None, each: torch.Tensor | None = None) -> torch.Tensor:
         """How far each concept is above its threshold, 0..1, (N, K); 0 where it is off."""
-        gates: torch.Tensor = (GATE * (self(c) - self.threshold)).sigmoid()
+        gates: torch.Tensor = (GATE * (self(c, each) - self.threshold)).sigmoid()
         return gates if off is None else gates.masked_fill(off, 0)
 
-    def firing_state(self, c: Condition, off: torch.Tensor | None = None) -> torch.Tensor:
+    def firing_state(self, c: Condition, off: torch.Tensor | None = None, each: torch.Tensor | None = None) -> torch.Tensor:
         """The token states that come nearest to firing, (N, D): however long the prompt is, the erased word stands out.
 
         A softmax over tokens of SHARPNESS times the highest margin above a threshold, of the concepts that are not off.
         """
-        margin = self.per_token(c) - self.threshold  # (N, T, K)
+        margin = (self.per_token(c) if each is None else each) - self.threshold  # (N, T, K)
         if off is not None:
             margin = margin.masked_fill(off[:, None], -1e4)
         weight = (SHARPNESS * margin.amax(2)).masked_fill(~c.mask, -1e9).softmax(1)

@@ -98,22 +98,31 @@ class Hypernetwork(nn.Module):
         are it is at most LONGEST long, so that its factors are finite.
         """
         strength, h, least = self.hidden(condition, s, off)
-        change = torch.cat([head(h) for head in self.heads], 1)  # (N, every layer's down, then its up)
+        change = torch.cat(self.changes(h), 1)  # (N, every layer's down, then its up)
         length = change.square().sum(1).sqrt().clamp_min(EPS)
         change = (strength * torch.minimum((least / length).clamp_min(1), LONGEST / length))[:, None] * change
         rank, factors = self.shape.rank, []
         pieces = change.split([rank * size for layer in self.shape.layers for size in (layer.inputs, layer.outputs)], 1)
-        for layer, base, down, up in zip(self.shape.layers, self.base_down, pieces[::2], pieces[1::2]):
+        for layer, base, down, up in zip(self.shape.layers, self.base_down.parameters(), pieces[::2], pieces[1::2]):
             factors.append(Factors(base + down.view(-1, rank, layer.inputs), up.view(-1, layer.outputs, rank)))
         return factors
+
+    def changes(self, h: torch.Tensor) -> list[torch.Tensor]:
+        """What every head makes of h (N, hidden), (N, rank * (in + out)) each; the first halves of folded ones in one product."""
+        if not self.shape.bottleneck:
+            return [head(h) for head in self.heads]
+        first, last = zip(*((a.weight, b.weight) for a, b in self.heads))
+        inner = nn.functional.linear(h, torch.cat(first)).split(self.shape.bottleneck, 1)
+        return [nn.functional.linear(x, weight) for x, weight in zip(inner, last)]
 
     def hidden(self, condition: Condition, s: torch.Tensor, off: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """s / S (N,), what the heads see, (N, hidden), and the least length of the adapter at s = S, (N,)."""
         strength = s / self.shape.steps
         c = self.standardise(condition)
-        gates = self.switch.gates(c, off)
+        each = self.switch.per_token(c)
+        gates = self.switch.gates(c, off, each)
         first, *rest = self.trunk
-        h = first(torch.cat([c.pooled, self.summary(c), fourier(strength), self.switch.firing_state(c, off)], 1))
+        h = first(torch.cat([c.pooled, self.summary(c), fourier(strength), self.switch.firing_state(c, off, each)], 1))
         h = h + gates @ self.concept
         for part in rest:
             h = part(h)

@@ -4,7 +4,6 @@ Every template is opened in all four; what is run is run in one, or in two that 
 Collected only where `dev.py test` has found a Chromium and set UNHYPE_BROWSER to it, so that a run skips nothing.
 """
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -14,6 +13,8 @@ import pytest
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 sys.path += [str(HERE), str(HERE.parent / "host")]
+import parts  # noqa: E402  from this folder
+
 if not os.environ.get("UNHYPE_BROWSER"):
     collect_ignore_glob = ["test_*.py"]
 
@@ -22,13 +23,12 @@ OUT = ROOT / "out" / "browser"
 
 
 @pytest.fixture(scope="session")
-def report():
-    """What was seen, written to out/browser/report.json at the end."""
-    seen = {"templates": {}, "errors_shown": []}
+def report(testrun_uid):
+    """What was seen, written to out/browser/report.json at the end, together with what other processes of the same run saw."""
+    seen = {"templates": {}, "errors_shown": [], "first_visit": {}}
     yield seen
     seen["templates"] = list(seen["templates"].values())
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "report.json").write_text(json.dumps(seen, indent=1) + "\n")
+    parts.put(OUT, testrun_uid, os.environ.get("PYTEST_XDIST_WORKER", "alone"), seen)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-START, RUN, SHOWN = 90_000, 600.0, 30_000  # milliseconds until the page is there; seconds of a run; milliseconds until something is seen
+START, RUN, SHOWN = 300_000, 900.0, 120_000  # milliseconds until the page is there; seconds of a run; milliseconds until something is seen
 # What a first visit would show over the page.
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWarning": False}
 
@@ -25,10 +25,15 @@ class Page:
         if locale == "en":
             page.get_by_role("button", name="Run").first.wait_for(timeout=START)
 
-    def template(self, name: str) -> None:
-        """Open a template of the pack's through the template browser."""
+    def template(self, name: str, shot: str = "") -> None:
+        """Open a template of the pack's through the template browser, of which a picture is taken."""
         self.page.get_by_text("Templates", exact=True).first.click()
-        self.page.get_by_text(name, exact=True).first.click()
+        found = self.page.get_by_text(name, exact=True).first
+        if shot:
+            found.scroll_into_view_if_needed()
+            self.page.wait_for_timeout(1000)
+            self.shot(shot)
+        found.click()
         self.page.wait_for_function("window.app.graph.nodes.some(n => n.type.startsWith('UnHype'))", timeout=SHOWN)
         self.page.wait_for_timeout(500)
 
@@ -127,6 +132,26 @@ class Page:
         self.out.mkdir(parents=True, exist_ok=True)
         path = self.out / f"{name}_{self.server.front_end}_{self.looks}.png"
         self.page.screenshot(path=path)
+        return path
+
+    def node_shot(self, node: str, name: str) -> Path:
+        """A picture of the first node of a type in its full size, below out/browser."""
+        box = self.page.evaluate(
+            """type => {
+                const node = app.graph.nodes.find(n => n.type === type), ds = app.canvas.ds
+                ds.scale = 1
+                app.canvas.centerOnNode(node)
+                app.canvas.setDirty(true, true)
+                const at = app.canvas.canvas.getBoundingClientRect(), title = LiteGraph.NODE_TITLE_HEIGHT
+                return {x: at.x + node.pos[0] + ds.offset[0] - 12, y: at.y + node.pos[1] + ds.offset[1] - title - 28,
+                        width: node.size[0] + 24, height: node.size[1] + title + 40}
+            }""",
+            node,
+        )
+        self.page.wait_for_timeout(1000)
+        self.out.mkdir(parents=True, exist_ok=True)
+        path = self.out / f"node_{name}_{self.server.front_end}_{self.looks}.png"
+        self.page.screenshot(path=path, clip=box)
         return path
 
 

@@ -50,7 +50,7 @@ class Server:
             stderr=subprocess.STDOUT,
             env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
         )
-        for _ in range(240):
+        for _ in range(600):
             if self.process.poll() is not None:
                 break
             try:

@@ -81,4 +81,4 @@ def unchanged(model, before):
     """Whether every weight has the bits it had, and no hook is left."""
     bits = lambda t: t.view(torch.uint8) if t.element_size() == 1 else t
     same = all(torch.equal(bits(v), bits(before[k])) for k, v in model.model.state_dict().items())
-    return same and not any(module._forward_hooks for module in model.model.modules())
+    return same and not any(module._forward_hooks or module._forward_pre_hooks for module in model.model.modules())

@@ -19,7 +19,7 @@ class Work:
 
     drawing: int  # the base's own pictures, and predictions on the way
     training: int  # each with a backward pass
-    strengths: int  # how late a strength below 1 begins
+    strengths: int  # how late a strength below 1 begins; some of them where the pictures decide
     verdict: int  # at most: what the switch leaves alone is not asked for
     previews: int
 
@@ -47,12 +47,14 @@ def work(config: Config, family: Family) -> Work:
     rows = [config.batch, max(1, config.batch // 2)][:kinds] + [config.batch] * anchored
     turns, rest = divmod(config.most_steps(), len(rows))
     training = turns * sum(rows) + sum(rows[:rest])
-    begun = range(max(1, steps // slider.BEGINNINGS), steps, max(1, steps // slider.BEGINNINGS))
-    gone_on = sum(steps - step for step in begun) + (slider.CLOSER * steps // 2 if begun.step > 1 else 0)
-    strengths = slider.PICTURES * (picture + sides * (1 + steps + gone_on))
+    few = slider.steps_of(config)
+    begun = range(max(1, few // slider.BEGINNINGS), few, max(1, few // slider.BEGINNINGS))
+    gone_on = sum(few - step for step in begun) + slider.CLOSER * few // 2
+    strengths = slider.PICTURES * sides * (few + 1 + few + gone_on)
     half = -(-steps // 2)
     levels = min(verdict.LEVELS, kept, half)
     judged = per_kind(verdict.PICTURES, concepts) * (half * sides + 3 * levels) + FEWEST * (half * sides + 2 * levels)
     previews = (1 + (config.most_steps() - 1) // config.preview_every) if config.preview_every else 0
-    shown = min(ROWS, sum(len(split_templates(e.templates)[0]) * len(e.words) for e in config.erased())) + ROWS
-    return Work(drawing, training, strengths, judged, previews * shown * len(SHOWN) * picture)
+    erased = min(ROWS, sum(len(split_templates(e.templates)[0]) * len(e.words) for e in config.erased()))
+    shown = (previews > 0) * (erased + ROWS) + previews * (len(SHOWN) - 1) * erased
+    return Work(drawing, training, strengths, judged, shown * picture)

@@ -7,8 +7,17 @@ from trainer import slider
 from trainer.config import from_mapping
 from trainer.work import work
 
-SMALL = {"templates": ["a {}", "a photo of a {}", "a {} and a {other}"], "retain": ["dog", "bird"], "neighbours": 0}
-SMALL |= {"pictures": 4, "sampling_steps": 4, "kept_steps": 2, "batch": 4, "retain_batch": 16, "size": "64x64", "clip_skips": [1]}
+SMALL = {"learning_rate": 5e-4, "templates": ["a {}", "a photo of a {}", "a {} and a {other}"], "retain": ["dog", "bird"], "neighbours": 0}
+SMALL |= {
+    "pictures": 4,
+    "sampling_steps": 4,
+    "kept_steps": 2,
+    "batch": 4,
+    "retain_batch": 16,
+    "learning_rate": 5e-4,
+    "size": "64x64",
+    "clip_skips": [1],
+}
 
 
 class Counted:

@@ -156,5 +156,5 @@ def expected(config: Config, family: Family, step: memory.Step, rate: float, rec
     return [
         f"work: the denoiser is asked {'' if config.iterations else 'at most '}{found.evaluations} times: {', '.join(parts)}",
         f"  at least {sum(minutes.values()):.1f} minutes where a matrix product runs at {rate / 1e12:.2g} TFLOPS, as here; "
-        "encoding the prompts comes on top",
+        f"encoding the prompts comes on top{', and so do looks at held-out prompts' if config.finds() else ''}",
     ]

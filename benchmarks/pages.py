@@ -35,7 +35,6 @@ REPORTS = {  # command, as its report names it -> the committed report
     "python dev.py bench --strength": RESULTS + "strength.json",
     "python benchmarks/negative.py": RESULTS + "negative.json",
     "python benchmarks/controlnet.py": RESULTS + "controlnet.json",
-    "python benchmarks/settings_found.py": RESULTS + "settings.json",
     "python benchmarks/sizes.py": RESULTS + "sizes.json",
 }
 QUOTED = "examples"  # texts that other people wrote, which are not ours to publish
@@ -63,7 +62,6 @@ BLOCKS = {
     "strength": Block("python dev.py bench --strength", figures.strength),
     "negative": Block("python benchmarks/negative.py", figures.negative),
     "controlnet": Block("python benchmarks/controlnet.py", figures.controlnet),
-    "settings found": Block("python benchmarks/settings_found.py", figures.found),
     "sizes": Block("python benchmarks/sizes.py", figures.sizes),
 }
 WHOLE = {  # pages that are nothing but figures

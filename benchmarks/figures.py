@@ -202,35 +202,6 @@ def controlnet(report: dict) -> str:
     return table(header, cells) + f"\nPercent of {report['rows'][0]['n']} pictures a row; the last column is a correlation."
 
 
-def found(report: dict) -> str:
-    """Settings that were found beside the best of those that were given."""
-    cells, costs = [], []
-    for row in report["rows"]:
-        own, tried = row["found"], [g for g in row["given"] if g["share"] is not None]
-        beside = max(tried, key=lambda g: g["share"], default=None)
-        if own:
-            seconds = own["seconds"]
-            costs.append((seconds["looks"] / seconds["steps_and_looks"], seconds["looks_drawn"]))
-        cells.append(
-            [
-                row["base"],
-                *((f"{own['rate']:g}", own["steps"], share(own["share"])) if own else ("-",) * 3),
-                f"{seconds['range_test'] + seconds['looks_drawn'] + seconds['steps_and_looks']:.0f} s" if own else "-",
-                *((f"{beside['rate']:g}", beside["steps"], share(beside["share"]), f"{beside['seconds']:.0f} s") if beside else ("-",) * 4),
-                len(row["given"]),
-                f"{own['share'] / beside['share'] - 1:+.1%}".replace("%", " %") if own and beside else "-",
-            ]
-        )
-    header = ["base", "found rate", "steps", "share reached", "time", "best given rate", "steps", "share reached", "time", "tried", "apart"]
-    notes = ["One seed. Seconds of one thread, without what both have first; of the found ones with the test and the looks."]
-    if costs:
-        shares, drawn = zip(*costs)
-        notes.append(
-            f"Looks took {share(min(shares))} to {share(max(shares))} of the steps' time, and drawing them up to {max(drawn):.0f} s."
-        )
-    return table(header, cells) + "\n" + lines(*notes)
-
-
 def sizes(report: dict) -> str:
     """What a user downloads."""
     megabytes = lambda key: f"{report[key]['download_mb']:.0f} MB to download, {report[key]['disk_mb']:.0f} MB on the disk"

@@ -37,7 +37,6 @@ REPORTS = {  # command, as its report names it -> the committed report
     "python dev.py bench --train": RESULTS + "train.json",
     "python benchmarks/negative.py": RESULTS + "negative.json",
     "python benchmarks/controlnet.py": RESULTS + "controlnet.json",
-    "python benchmarks/settings_found.py": RESULTS + "settings.json",
     "python benchmarks/sizes.py": RESULTS + "sizes.json",
     "python benchmarks/recipes.py": RESULTS + "recipes.json",
 }
@@ -68,7 +67,6 @@ BLOCKS = {
     "phases": Block("python dev.py bench --train", training.phases),
     "negative": Block("python benchmarks/negative.py", figures.negative),
     "controlnet": Block("python benchmarks/controlnet.py", figures.controlnet),
-    "settings found": Block("python benchmarks/settings_found.py", figures.found),
     "sizes": Block("python benchmarks/sizes.py", figures.sizes),
     "recipes": Block("python benchmarks/recipes.py", figures.recipes),
 }

@@ -199,6 +199,14 @@ def run(name: str, folder: Path, again: bool) -> None:
         write()
 
 
+def report(folder: Path) -> None:
+    """settings.json from the bases measured so far, and the pages that show it."""
+    rows = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
+    rows = [row for name in BASES for row in rows if row["base"] == name]
+    REPORT.write_text(json.dumps({"rows": rows, "command": COMMAND}, indent=1) + "\n", encoding="utf-8")
+    pages.wrote(REPORT)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(BASES), metavar="BASE", default=list(BASES))
@@ -209,10 +217,7 @@ def main() -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name in arguments.only:
         run(name, arguments.out, arguments.again)
-    rows = [json.loads(path.read_text(encoding="utf-8")) for path in arguments.out.glob("*.json")]
-    rows = [row for name in BASES for row in rows if row["base"] == name]
-    REPORT.write_text(json.dumps({"rows": rows, "command": COMMAND}, indent=1) + "\n", encoding="utf-8")
-    pages.wrote(REPORT)
+    report(arguments.out)
     return 0
 
 

@@ -16,8 +16,9 @@ from trainer.found import finder as finding
 from trainer.found.course import Course
 from trainer.found.finder import Finder
 from trainer.found.look import Look, Seen
-from trainer.found.rate import BETWEEN, STEPS, find_rate
+from trainer.found.rate import BETWEEN, STEPS, chosen, find_rate
 from trainer.optimizer import new_optimizer, rate, update
+from trainer.prompts.written import written
 from trainer.run.beside import former_state_path, log_path, page_path, state_path
 from trainer.run.divergence import Diverged
 from trainer.run.sealed import Damaged
@@ -164,6 +165,28 @@ def test_the_rate_fits_the_base(aim):
     assert network.missing() < 0.02
 
 
+LADDER = [1e-5 * 10 ** (k / 5) for k in range(20)]
+
+
+@pytest.mark.parametrize(
+    "shares, at",
+    [
+        ([0.8 * min(1, 2.0 ** (k - 10)) for k in range(20)], 10),  # all that can be reached is, and nothing is spoilt
+        ([0.8 * min(1, 2.0 ** (k - 10)) if k < 15 else -1.0 for k in range(20)], 10),
+        ([0.8 * min(1, 2.0 ** (k - 10)) if k != 12 else 0.1 for k in range(20)], 10),  # one step too far
+        ([0.8 * min(1, 2.0 ** (k - 10)) if k < 18 else math.nan for k in range(20)], 10),
+    ],
+)
+def test_the_lowest_rate_that_comes_near_the_best_is_taken(shares, at):
+    assert chosen(list(zip(LADDER, shares))) == pytest.approx(LADDER[at], rel=0.6)  # medians are a look off at a bend
+
+
+def test_a_rate_at_the_edge_is_not_taken():
+    """Where it gets the better the faster it goes until it diverges: half of the last good rate."""
+    looks = list(zip(LADDER[:13], [0.01 * 1.3**k for k in range(13)]))
+    assert chosen(looks) == pytest.approx(LADDER[12] / 2, rel=0.4) and chosen([]) == chosen([(1e-5, 0.3)]) == 1e-5
+
+
 def test_a_rate_that_diverges_is_not_taken():
     network, calls = Slope(1.0), []
 
@@ -205,6 +228,9 @@ TINY = {
 }
 
 
+WRITTEN = "".join(f"# kind {kind}\na {{house}} of kind {kind} in the rain\nno {kind} today, only a {{dog}}\n" for kind in "abcde")
+
+
 class StopAt(StopRequest):
     """Asks to stop when it is told to."""
 
@@ -221,7 +247,9 @@ def trained(comfy, tmp_path_factory):
     """A function: train an eraser of this name, stopped after so many steps; its path and what was said."""
     from host.load import load_backbone
 
-    backbone, folder = load_backbone("demo"), tmp_path_factory.mktemp("found")
+    backbone, folder, texts = load_backbone("demo"), tmp_path_factory.mktemp("found"), tmp_path_factory.mktemp("texts")
+    (texts / "some.txt").write_text(WRITTEN, encoding="utf-8")
+    written.cache_clear()
 
     def run(name: str, stop_at: int = 0, resume: bool = False, **changes):
         out, said, stop = folder / f"{name}.safetensors", [], StopAt()
@@ -232,6 +260,7 @@ def trained(comfy, tmp_path_factory):
             patched.setattr("trainer.switch.ITERATIONS", 50)  # what is read and fitted beside is none of these tests' business
             patched.setattr("trainer.reading.STATES", 4096)
             patched.setattr("trainer.data.VOCABULARY", 60)
+            patched.setattr("trainer.prompts.written.FOLDER", texts)
             patched.setattr(training, "measured_onset", lambda *_: ())
             looked = Finder.passed
 
@@ -246,7 +275,8 @@ def trained(comfy, tmp_path_factory):
                 said.append("stopped")
         return out, said
 
-    return run
+    yield run
+    written.cache_clear()
 
 
 def lines(out) -> list[dict]:

@@ -216,7 +216,7 @@ def test_loaded_state_does_not_depend_on_its_file(config):
 
 def test_a_state_of_other_settings_is_refused(config):
     save_state(config, 1, *training(config))
-    config.learning_rate *= 2
+    config.learning_rate = 2e-4
     with pytest.raises(ConfigError) as error:
         load_state(config, *training(config))
     assert str(state_path(config)) in str(error.value) and "other settings" in str(error.value)

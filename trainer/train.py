@@ -226,7 +226,8 @@ def train(
                     log.write(iteration=done, **{k: round(v, 6) for k, v in losses.items()}, **looked, seconds=seconds())
                     if finder:
                         config = finder.config()
-                        bar.expects(config.iterations), page.expects(config.iterations, finder.open)
+                        bar.expects(config.iterations)
+                        page.expects(config.iterations, finder.open)
                 page.facts.done, stop.asked = done, processes.any_of(stop.asked)
                 if stop.asked or done % config.save_every == 0 or done == config.iterations:
                     log.flush()

@@ -16,7 +16,7 @@ def test_every_input_and_every_node_is_explained(pack, node):
     for item in getattr(pack, node).define_schema().inputs:
         assert re.search(rf"\| {item.id}( \(optional\))? \|", page), item.id
         assert item.tooltip
-    assert "## Messages" in page
+    assert "## Messages" in page and f"]({node}.webp)" in page and (PAGES / f"{node}.webp").is_file()
 
 
 @pytest.mark.parametrize("node", NODES)

@@ -31,13 +31,14 @@ def test_labels_say_which_targets_a_roll_holds(made):
     assert [set(row.nonzero().flatten().tolist()) for row in labels] == mentions([s.text for s in found], erased)
 
 
-def test_every_concept_stands_in_rolls_of_both_parts_and_several_together_in_a_file_of_many(made):
+def test_every_concept_stands_in_rolls_of_both_parts_alone_or_beside_another(made):
     erased, found = made
     for out in (False, True):
         own = [{s.named, *s.also} for s in found if s.named is not None and s.held_out == out]
         assert set().union(*own) == set(range(len(erased)))
-        assert {len(named) for named in own} == {1 + len(erased) // 10}
-    assert len([s for s in found if s.named is not None]) < 2 * made_of.TARGETS * len(erased) ** 0.5
+        assert {len(named) for named in own} <= ({1, 2} if len(erased) >= 10 else {1})  # never more: nobody names ten of them
+    with_target = [s for s in found if s.named is not None]
+    assert len(with_target) <= max(made_of.TARGETS * len(erased) ** 0.5, made_of.FEWEST * len(erased)) + 1
 
 
 def test_names_and_words_of_the_calibration_are_in_no_roll_that_is_fitted():

@@ -13,9 +13,10 @@ from .templates import fill
 from .written import Written, free_of
 
 WORDS, PEOPLE = 300, 200  # rolls of words and of names without a target
-TARGETS = 120  # with targets, of one concept; of more as their root
+TARGETS, FEWEST = 120, 24  # with targets, of one concept; of more as their root, and at least so many of each
+# Concepts in a roll: one, from AMONG in a file on two. Where ten are named together each is heard less than in any prompt that is written.
+AMONG, TOGETHER = 10, 2
 LENGTH = 3, 24  # words or names in a roll
-TOGETHER = 10  # one target among others for every ten concepts in a file
 JOINED = (", ", ", by ", ". ")
 SIGNS = (", ", ", ", " ", " and ", ". ")
 
@@ -38,10 +39,15 @@ def rolls(erased: list[Erase], texts: tuple[Written, ...], vocabulary: list[str]
         for _ in range(share(WORDS)):
             found.append(Sentence(roll([w for _, w in zip(range(rng.randint(*LENGTH)), some_words)], rng), None, out))
         found += [Sentence(behind(some, roll(names(pools, rng), rng), rng), None, out) for _ in range(share(PEOPLE))]
-        every = mine(words)
-        for number in range(share(round(TARGETS * len(erased) ** 0.5))):
-            among = names(pools, rng) if number % 2 else rng.sample(every, min(len(every), rng.randint(*LENGTH)))
-            text, named = with_targets(erased, number, among, rng)
+        every, lot = mine(words), random.Random(seed)
+        count, order = min(TOGETHER, 1 + len(erased) // AMONG), []
+        for number in range(share(max(round(TARGETS * len(erased) ** 0.5), FEWEST * len(erased)))):
+            if len(order) < count:
+                order += lot.sample(range(len(erased)), len(erased))
+            named, order = list(dict.fromkeys(order[:count])), order[count:]
+            by_name = number * count // len(erased) % 2
+            among = names(pools, rng) if by_name else rng.sample(every, min(len(every), rng.randint(*LENGTH)))
+            text = with_targets(erased, named, among, rng)
             found.append(Sentence(behind(some, text, rng), named[0], out, tuple(named[1:])))
     return [s for s in found if s.text]
 
@@ -52,14 +58,12 @@ def names(pools: list[list[str]], rng: random.Random) -> list[str]:
     return rng.sample(pool, min(len(pool), rng.randint(*LENGTH)))
 
 
-def with_targets(erased: list[Erase], number: int, among: list[str], rng: random.Random) -> tuple[str, list[int]]:
-    """A roll with some concepts at places drawn by lot, and which; `number` is counted so that all have their turn."""
-    count = 1 + len(erased) // TOGETHER
-    named = [(number * count + i) % len(erased) for i in range(min(count, len(erased)))]
+def with_targets(erased: list[Erase], named: list[int], among: list[str], rng: random.Random) -> str:
+    """A roll with these concepts at places drawn by lot."""
     for k in named:
         word = rng.choice(erased[k].words)
         among.insert(rng.randint(0, len(among)), rng.choice((word, word, fill("a {}", word))))
-    return roll(among, rng), named
+    return roll(among, rng)
 
 
 def behind(texts: list[str], roll: str, rng: random.Random) -> str:

@@ -47,7 +47,7 @@ class Base:
 
 
 def asked_for(prompts=(0, 1, 2), mapped=(7, 8, 9)) -> Asked:
-    return Asked([Target(Prompt(f"cat {i}", False), "", (0,)) for i in range(3)], texts_of(prompts), texts_of(mapped))
+    return Asked([Target(Prompt(f"cat {i}", False), "", (0,)) for i in range(3)], texts_of(prompts), texts_of(mapped), texts_of([-1]))
 
 
 def drawn(backbone, path, asked=None, **changes):

@@ -105,7 +105,7 @@ def test_latents_are_asked_for_other_prompts_of_their_concept(pair, levels, own)
     targets, count = targets_of(12, 30, pair=pair), 42
     config = Config(size="64x64", pictures=32, sampling_steps=16, kept_steps=8, guidance=1.0, pair_guidance=1.0)
     text, mapped = texts_of(list(range(count))), texts_of([1000 + n for n in range(count)])
-    found = draw_samples(Painter(), config, Asked(targets, text, mapped), pair, lambda _: None, own)
+    found = draw_samples(Painter(), config, Asked(targets, text, mapped, texts_of([-1])), pair, lambda _: None, own)
     drawn, asked = found.x.flatten().long(), found.prompt
     assert torch.equal(found.eps.flatten().long(), asked)
     assert torch.equal(found.eps_star, 2 * (1000 + found.eps) - found.eps)
@@ -121,7 +121,9 @@ def test_guidance_ends_where_something_beside_is_to_stay():
     targets += [Target(prompt(True), "", (0, 1))]
     config = Config(size="64x64", pictures=8, sampling_steps=16, kept_steps=8, guidance=0.5, pair_guidance=0.25)
     text, mapped = texts_of([0, 1, 2, 3]), texts_of([100, 100, 100, 100])
-    samples = [draw_samples(Painter(), config, Asked(targets, text, mapped), pair, lambda _: None, False) for pair in (False, True)]
+    samples = [
+        draw_samples(Painter(), config, Asked(targets, text, mapped, texts_of([-1])), pair, lambda _: None, False) for pair in (False, True)
+    ]
     for found in samples:
         far = torch.tensor([0.5, 0.25, 0.25, 0.5])[found.prompt].view_as(found.eps)
         assert torch.equal(found.eps_star, 100 - far * (found.eps - 100))
@@ -131,8 +133,10 @@ def test_guidance_ends_where_something_beside_is_to_stay():
 def test_anchors_stay_and_weigh_by_their_noise_level():
     config = Config(size="64x64", pictures=32, sampling_steps=16, kept_steps=8)
     text, targets = texts_of(list(range(12))), targets_of(12)
-    erased = draw_samples(Painter(), config, Asked(targets, text, texts_of([100 * n for n in range(12)])), False, lambda _: None, False)
-    anchors = draw_anchors(Painter(), config, Asked(targets, text, text), erased, lambda _: None)
+    erased = draw_samples(
+        Painter(), config, Asked(targets, text, texts_of([100 * n for n in range(12)]), texts_of([-1])), False, lambda _: None, False
+    )
+    anchors = draw_anchors(Painter(), config, Asked(targets, text, text, texts_of([-1])), erased, lambda _: None)
     assert len(anchors.x) == len(erased.x) / 2 and torch.equal(anchors.eps, anchors.eps_star)
     assert torch.equal(anchors.eps.flatten().long(), anchors.prompt)
     for sigma in erased.sigma.unique():

@@ -42,7 +42,7 @@ def test_changes_are_those_of_a_sampler_whose_adapter_begins_late(bundled):
     known = level(backbone.sigmas(STEPS), backbone.flow)
     rms = lambda x: (x - base).square().flatten(1).mean(1).sqrt()
     with torch.no_grad():
-        got = Late(backbone, eraser.network, config, texts, 7)
+        got = Late(backbone, eraser.network, config, text, backbone.encode([""]), 7)
         for begin, at in ((2, known[2]), (1.5, (known[1] + known[2]) / 2)):
             late = drawn(at.item())
             assert (rms(late) > 0).all()
@@ -60,12 +60,15 @@ def test_it_is_looked_at_more_closely_where_most_changes():
 
 def test_levels_are_measured_between_never_and_at_once(bundled):
     from trainer.prompts.concepts import target_prompts
+    from trainer.samples import Asked
     from trainer.slider import measured_onset
     from unhype.onset import STRENGTHS
 
     backbone, eraser, config = bundled
     targets, said = target_prompts(config.erased(), config.retain, 2, 0), []
-    levels = measured_onset(backbone, eraser.network, config, targets, said.append)
+    text = backbone.encode([t.prompt.text for t in targets])
+    asked = Asked(targets, text, text, backbone.encode([""]))
+    levels = measured_onset(backbone, eraser.network, config, asked, said.append)
     assert len(levels) == len(STRENGTHS) and list(levels) == sorted(levels) and 0 < levels[0] and levels[-1] < 1
     assert said == ["measuring how late a strength below 1 begins"]
 

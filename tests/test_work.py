@@ -21,15 +21,17 @@ SMALL |= {
 
 
 class Counted:
-    """Rows that a denoiser is asked for, with gradients and without."""
+    """Rows that a base's denoiser is asked for, with gradients and without; from the first step on its text encoder is gone, as on a
+    graphics card."""
 
-    def __init__(self, module):
-        self.with_gradient, self.without = 0, 0
-        self.handle = module.register_forward_pre_hook(self.count)
+    def __init__(self, backbone):
+        self.backbone, self.with_gradient, self.without = backbone, 0, 0
+        self.handle = backbone.diffusion_model.register_forward_pre_hook(self.count)
 
     def count(self, module, given):
         if torch.is_grad_enabled():
             self.with_gradient += len(given[0])
+            self.backbone.clip = None
         else:
             self.without += len(given[0])
 
@@ -48,7 +50,7 @@ def test_the_count_is_what_a_training_asks_for(comfy, few_texts, tmp_path, base,
     }
     config = from_mapping(values | SMALL, "a.yaml")
     backbone = load_backbone(base)
-    asked = Counted(backbone.diffusion_model)
+    asked = Counted(backbone)
     train(config, backbone, progress=lambda *_: None)
     asked.handle.remove()
     said = work(config.for_family(backbone.family), backbone.family)

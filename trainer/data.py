@@ -115,7 +115,9 @@ class Data(Texts):
             shown = encode(backbone, together)
         self.text, mapped, self.empty = shown.rows(slice(len(texts))), shown.rows(slice(len(texts), 2 * len(texts))), shown.tokens[-1:]
         self.anchor_text = shown.rows(slice(2 * len(texts), -1))
-        asked, kept = Asked(self.targets, self.text, mapped), Asked(anchors, self.anchor_text, self.anchor_text) if anchors else None
+        nothing = backbone.encode([""])
+        self.asked = asked = Asked(self.targets, self.text, mapped, nothing)
+        kept = Asked(anchors, self.anchor_text, self.anchor_text, nothing) if anchors else None
         phase("sampling")
         self.samples = samples.cached_samples(backbone, config, asked, kept, cache_path(config.out), progress, unconditional)
         self.anchors = self.samples.pop() if anchors else None

@@ -56,6 +56,7 @@ class Asked:
     targets: list[Target]
     text: Text
     mapped: Text
+    nothing: Text  # the empty prompt, one row: where pictures are drawn the text encoder may be gone
 
 
 @dataclass
@@ -130,7 +131,7 @@ def cached_samples(
 
     `own` as draw_samples has it. Raises ValueError where the base gives NaN; nothing of that is kept.
     """
-    texts = [asked.text, asked.mapped, backbone.encode([""]), *([anchors.text] if anchors else [])]
+    texts = [asked.text, asked.mapped, asked.nothing, *([anchors.text] if anchors else [])]
     key = cache_key(config, asked.targets + (anchors.targets if anchors else []), own, content_of(backbone, texts, config.sampling_steps))
     kept = None
     if path.exists():
@@ -214,7 +215,6 @@ def draw_samples(backbone: Backbone, config: Config, asked: Asked, pair: bool, p
     keep = [round(i * config.sampling_steps / config.kept_steps) for i in range(config.kept_steps)]
     guidance = torch.tensor([guidance_of(t, config) for t in targets])
     alike, rng = by_concept(targets, pair), random.Random(config.seed + 1)
-    empty = backbone.encode([""])
     parts, starts = [], range(0, count, config.batch)
     mine = processes.mine(len(starts)).tolist() if len(starts) >= processes.count() else range(len(starts))
     levels = len(set(keep))
@@ -227,7 +227,7 @@ def draw_samples(backbone: Backbone, config: Config, asked: Asked, pair: bool, p
         asked_for = [[rng.choice(alike[targets[r].concept]) for r in rows] if other else rows for other in another]
         if turn not in mine:
             continue
-        negative = empty.repeated(len(rows))
+        negative = asked.nothing.repeated(len(rows))
         with torch.autocast(backbone.device.type, torch.bfloat16, enabled=config.autocast == "bf16"):
             kept = backbone.sample(
                 text.rows(rows).conditioning(),

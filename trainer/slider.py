@@ -6,11 +6,13 @@ from dataclasses import replace
 import torch
 
 from host.backbone import Backbone
+from host.encode import Text
 from unhype.adapter import Term, adapter
 from unhype.hypernetwork import Hypernetwork, at_strength
 from unhype.onset import even, level, scaled
 
 from .config import Config
+from .samples import Asked
 
 PICTURES, BEGINNINGS = 12, 6
 FEWEST_STEPS = 8  # a sampling in half of the steps finds the same levels, for no picture is looked at; not in fewer than these
@@ -18,17 +20,18 @@ CLOSER, NEAREST = 4, 0.5  # more beginnings, each halfway between two where the 
 
 
 @torch.no_grad()
-def measured_onset(backbone: Backbone, network: Hypernetwork, config: Config, targets, progress) -> tuple[float, ...]:
+def measured_onset(backbone: Backbone, network: Hypernetwork, config: Config, asked: Asked, progress) -> tuple[float, ...]:
     """The noise levels at which strengths begin (unhype/onset.py); none where the adapter changes nothing.
 
     The base draws a few target prompts; from steps on its way it is gone on with the adapter.
     """
     progress("measuring how late a strength below 1 begins")
-    texts = [t.prompt.text for t in targets if not t.prompt.pair] or [t.prompt.text for t in targets]
-    texts = [texts[i * len(texts) // PICTURES] for i in range(PICTURES)]
+    alone = [i for i, t in enumerate(asked.targets) if not t.prompt.pair] or list(range(len(asked.targets)))
+    text = asked.text.rows([alone[i * len(alone) // PICTURES] for i in range(PICTURES)])
     steps = steps_of(config)
     config = replace(config, sampling_steps=steps)
-    late = [Late(backbone, network, config, texts[i : i + config.batch], config.seed + i) for i in range(0, PICTURES, config.batch)]
+    parts = range(0, PICTURES, config.batch)
+    late = [Late(backbone, network, config, text.rows(slice(i, i + config.batch)), asked.nothing, config.seed + i) for i in parts]
     changes = {0: 1.0}
     for step in range(max(1, steps // BEGINNINGS), steps, max(1, steps // BEGINNINGS)):
         changes[step] = change_at(late, step)
@@ -64,19 +67,19 @@ def change_at(late: list["Late"], step: float) -> float:
 
 
 class Late:
-    """Pictures of some texts, drawn by the base, to be gone on with by the adapter from any step."""
+    """Pictures of some prompts, drawn by the base, to be gone on with by the adapter from any step."""
 
-    def __init__(self, backbone: Backbone, network: Hypernetwork, config: Config, texts: list[str], seed: int):
+    def __init__(self, backbone: Backbone, network: Hypernetwork, config: Config, text: Text, nothing: Text, seed: int):
         self.backbone, self.config, self.steps = backbone, config, config.sampling_steps
         self.sides = 2 if config.cfg != 1 else 1  # with guidance the empty prompt is asked for in the same batch, as a sampler does
-        text, empty = backbone.encode(texts), backbone.encode([""]).repeated(len(texts))
+        count, empty = len(text.tokens), nothing.repeated(len(text.tokens))
         self.shown = text.beside(empty) if self.sides > 1 else text
         positive, negative = text.conditioning(), empty.conditioning()
         size, every = config.size_of(False), list(range(self.steps))
         kept = backbone.sample(positive, negative, size, seed, self.steps, config.cfg, keep=every)
         self.starts = [x.to(backbone.device) for x, _ in kept]
         factors = at_strength(network, text.condition().to(backbone.device), 1.0)
-        self.rows, self.layers, self.factors = torch.arange(len(texts), device=backbone.device), network.shape.layers, factors
+        self.rows, self.layers, self.factors = torch.arange(count, device=backbone.device), network.shape.layers, factors
         self.sigmas = backbone.sigmas(self.steps).to(backbone.device)
         self.base = self.drawn(self.steps - 1, self.steps)
         self.whole = self.moved(0)

@@ -249,7 +249,7 @@ def train(
             progress(f"folded to {network.shape.bottleneck} numbers a layer: adapters lie off by {lost:.1%}")
         network.to(backbone.device).least = usual_length(network, data)
         phases.begin("strengths")
-        eraser.onset = measured_onset(backbone, network, config, data.targets, progress)
+        eraser.onset = measured_onset(backbone, network, config, data.asked, progress)
         eraser.metrics = {
             "fold_error": round(lost, 5),
             "train_seconds": seconds(),

@@ -57,7 +57,7 @@ class HeldOut:
             read = {skip: encode(backbone, self.texts, skip).condition() for skip in others}
         count, every = len(self.targets), len(self.texts)
         self.text, self.safe_text = shown.rows(slice(count)), shown.rows(slice(count, count + len(self.safe)))
-        self.mapped = shown.rows(slice(every, None))
+        self.mapped, self.nothing = shown.rows(slice(every, None)), backbone.encode([""])
         read[1] = shown.rows(slice(every)).condition()
         self.conditions = [read[skip] for skip in config.clip_skips]
         self.named = torch.zeros(every, len(erased), dtype=torch.bool)
@@ -105,9 +105,11 @@ def measure(config: Config, backbone: Backbone, network, held: HeldOut, progress
     levels = min(LEVELS, config.kept_steps, steps)
     config = replace(config, pictures=PICTURES, sampling_steps=steps, kept_steps=levels, seed=(config.seed + FRESH) % 2**63)
     silent, count = lambda text: None, len(held.targets)
-    drawn = draw_samples(backbone, config, Asked(held.targets, held.text, held.mapped), False, silent, True)
+    drawn = draw_samples(backbone, config, Asked(held.targets, held.text, held.mapped, held.nothing), False, silent, True)
     kept = [Target(Prompt(text, False), text, (0,)) for text in held.safe]
-    stays = draw_samples(backbone, replace(config, pictures=1), Asked(kept, held.safe_text, held.safe_text), False, silent, True)
+    stays = draw_samples(
+        backbone, replace(config, pictures=1), Asked(kept, held.safe_text, held.safe_text, held.nothing), False, silent, True
+    )
     condition = held.conditions[0]
     left = distance(adapted(backbone, network, config, drawn, held.text, condition), drawn.eps_star, drawn.scale)
     whole = distance(drawn.eps, drawn.eps_star, drawn.scale)

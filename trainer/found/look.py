@@ -56,8 +56,9 @@ class Look:
         self.config.seed = (config.seed + OTHER) % 2**63
         self.backbone, silent = backbone, lambda text: None
         draw = lambda asked, pictures: draw_samples(backbone, replace(self.config, pictures=pictures), asked, False, silent, True)
-        self.drawn: Samples = draw(Asked(targets, self.text, shown.rows(slice(every, None))), PICTURES)
-        self.stays: Samples = draw(Asked(kept, self.kept_text, self.kept_text), KEPT)
+        nothing = backbone.encode([""])
+        self.drawn: Samples = draw(Asked(targets, self.text, shown.rows(slice(every, None)), nothing), PICTURES)
+        self.stays: Samples = draw(Asked(kept, self.kept_text, self.kept_text, nothing), KEPT)
         self.whole = distance(self.drawn.eps, self.drawn.eps_star, self.drawn.scale)
         self.stays.scale = self.drawn.scale[(self.stays.sigma[:, None] - self.drawn.sigma).abs().argmin(1)]
 

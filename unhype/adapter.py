@@ -134,11 +134,12 @@ class Constant:
 
 def submodule(model: nn.Module, name: str) -> nn.Module:
     """The same as get_submodule in a tenth of the time, where nothing stands between."""
-    found: nn.Module | None = model
+    found = model
     for part in name.split("."):
-        found = found._modules.get(part)
-        if found is None:
+        inner = found._modules.get(part)
+        if inner is None:
             return model.get_submodule(name)
+        found = inner
     return found
 
 

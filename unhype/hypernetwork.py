@@ -8,7 +8,7 @@ are switched off: of "a cat and a dog" with "dog" switched off, the dog stays.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -111,7 +111,7 @@ class Hypernetwork(nn.Module):
         """What every head makes of h (N, hidden), (N, rank * (in + out)) each; the first halves of folded ones in one product."""
         if not self.shape.bottleneck:
             return [head(h) for head in self.heads]
-        first, last = zip(*((a.weight, b.weight) for a, b in self.heads))
+        first, last = zip(*((a.weight, b.weight) for a, b in cast(Any, self.heads)))
         inner = nn.functional.linear(h, torch.cat(first)).split(self.shape.bottleneck, 1)
         return [nn.functional.linear(x, weight) for x, weight in zip(inner, last)]
 

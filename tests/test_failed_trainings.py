@@ -76,12 +76,12 @@ def test_a_dead_learning_rate(trained):
 
 def test_a_word_that_the_encoder_does_not_know(trained):
     code, says = trained(erase=["xqzvplk -> forest"])
-    assert code == training.MISSED and "FAILED 'xqzvplk'" in says and "hardly know" in says
+    assert code == training.MISSED and "FAILED 'xqzvplk'" in says and "hardly to know it" in says
 
 
 def test_a_target_that_is_retained(trained):
-    code, says = trained(retain_prompts=["a cat in a garden", "a cat, google style, on a blue background", "two cats on a sofa"])
-    assert code == training.MISSED and "FAILED" in says and "retain_prompts keeps 'a cat in a garden'" in says
+    code, says = trained(retain_prompts=["a cat in a garden", "two cats on a sofa"])
+    assert code == 1 and "retain_prompts is 'a cat in a garden', expected prompts that do not name a target" in says
 
 
 def test_a_base_of_nan(trained):

@@ -151,7 +151,7 @@ def shortcomings(config: Config, name: str, found: Concept) -> list[str]:
         )
     if config.least_erased and not found.erased >= config.least_erased:
         failed.append(
-            f"{name!r}: {found.erased:.0%} of the wanted change is reached, at least {config.least_erased:.0%} is expected. "
+            f"{name!r}: {round(found.erased, 2) + 0.0:.0%} of the wanted change is reached, at least {config.least_erased:.0%} expected. "
             "Train longer (iterations), raise learning_rate or rank, or map it to something that the model draws clearly"
         )
     return failed
@@ -166,7 +166,7 @@ def judge(config: Config, backbone: Backbone, network, held: HeldOut, progress, 
     progress("verdict, on prompts and pictures that the training did not see:")
     for name, found in zip(held.names, concepts):
         progress(
-            f"  {name!r}: {found.erased:.0%} of the wanted change reached; "
+            f"  {name!r}: {round(found.erased, 2) + 0.0:.0%} of the wanted change reached; "
             f"the switch misses {found.misses:.1%} of {found.prompts} prompts, {found.false_alarms:.1%} false alarms"
         )
     progress(

@@ -131,6 +131,8 @@ class Run:
     def child(self, arguments: list[str], limit: int) -> None:
         code = 99
         try:
+            for number in SIGNALS[1:]:
+                signal.signal(number, signal.SIG_DFL)  # under nohup, or in the background, some are ignored
             said = os.open(self.log, os.O_WRONLY)
             os.dup2(said, 1), os.dup2(said, 2)
             if limit:

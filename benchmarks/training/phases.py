@@ -50,11 +50,11 @@ def measured(out: Path) -> dict:
     config = from_mapping(read_yaml(ROOT / CONFIG) | {"out": str(out)}, CONFIG)
     metrics = training.train(config, load_backbone(config.base), imported=imported, started=STARTED).metrics
     verdict = {name: value for name, value in metrics["verdict"].items() if name != "seconds"}
-    return {"config": CONFIG, **metrics["phases"], "whole": round(time.process_time() - STARTED, 1), "verdict": verdict}
+    return {"config": CONFIG, **metrics["phases"], "whole": round(time.process_time() - STARTED, 1), "judged": verdict}
 
 
 def missed(found: dict) -> list[str]:
-    return [f"{found['whole']} seconds"] * (found["whole"] > MOST) + ["the verdict"] * (not found["verdict"]["passed"])
+    return [f"{found['whole']} seconds"] * (found["whole"] > MOST) + ["the verdict"] * (not found["judged"]["passed"])
 
 
 if __name__ == "__main__":

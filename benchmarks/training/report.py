@@ -12,7 +12,7 @@ KINDS = {
     "prompts": "lists of prompts (TXT)",
     "table": "tables of concepts (CSV)",
 }
-NOT_PHASES = ("config", "whole", "verdict")
+NOT_PHASES = ("config", "whole", "judged")
 
 
 def faults(report: dict) -> str:
@@ -42,7 +42,7 @@ def phases(report: dict) -> str:
     """Where a training's time goes."""
     own = report["phases"]
     names = sorted((n for n in own if n not in NOT_PHASES), key=lambda n: -own[n])
-    concept, found = next(iter(own["verdict"]["concepts"].items()))
+    concept, found = next(iter(own["judged"]["concepts"].items()))
     return "\n".join(
         [
             table(["phase", "seconds"], [[name, f"{own[name]:.1f}"] for name in names] + [["all", f"{own['whole']:.1f}"]]),

@@ -151,7 +151,8 @@ def shortcomings(config: Config, name: str, found: Concept) -> list[str]:
         )
     if config.least_erased and not found.erased >= config.least_erased:
         failed.append(
-            f"{name!r}: {round(found.erased, 2) + 0.0:.0%} of the wanted change is reached, at least {config.least_erased:.0%} expected. "
+            f"{name!r}: {round(found.erased, 2) + 0.0:.0%} of the wanted change is reached, "
+            f"at least {config.least_erased:.0%} is expected. "
             "Train longer (iterations), raise learning_rate or rank, or map it to something that the model draws clearly"
         )
     return failed

@@ -69,7 +69,8 @@ def train_full(config: Config, backbone: Backbone, data) -> dict[str, torch.Tens
     gradient: the base stays as it is, to the bit, and may be stored in half precision. eps* is that of data, a data.Data:
     `unconditional` the paper's own, otherwise the mapping concept's.
     """
-    from trainer.train import Diverged, new_optimizer, update
+    from trainer.optimizer import new_optimizer, update
+    from trainer.run.divergence import Diverged
 
     device = backbone.device
     layers = own_layers(backbone, CROSS_ATTENTION)

@@ -49,7 +49,8 @@ def static_mean(network: Hypernetwork, conditions: Condition) -> Fixed:
 def train_lora(config: Config, backbone, data, shape: Shape) -> Lora:
     """An ordinary LoRA trained as the eraser is: same samples and anchors, task loss, optimizer and steps; no retention loss,
     which for an adapter that ignores the prompt would only shrink it."""
-    from trainer.train import new_optimizer, training_step
+    from trainer.optimizer import new_optimizer
+    from trainer.step import training_step
 
     plain = dataclasses.replace(config, retain_weight=0.0, objective="direct")
     torch.manual_seed(config.seed)

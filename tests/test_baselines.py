@@ -156,7 +156,7 @@ def test_stack_adds(backbone):
 @pytest.fixture(scope="module")
 def training(backbone, tmp_path_factory):
     from trainer.config import from_mapping, read_yaml
-    from trainer.train import Data
+    from trainer.data import Data
 
     small = {"pictures": 4, "sampling_steps": 4, "kept_steps": 2, "iterations": 2, "batch": 4, "autocast": "none"}
     out = {"out": str(tmp_path_factory.mktemp("full") / "x.safetensors")}
@@ -208,7 +208,7 @@ def test_full_training_that_fails_leaves_the_base_alone(backbone, training, unch
 
 
 def test_full_training_that_diverges_says_so(backbone, training, unchanged, monkeypatch):
-    from trainer.train import Diverged
+    from trainer.run.divergence import Diverged
 
     monkeypatch.setattr(baselines, "task_loss", lambda *arguments: torch.tensor(float("nan")))
     with pytest.raises(Diverged, match="lower learning_rate"):

@@ -10,6 +10,7 @@ from torch import nn
 
 from trainer import train as training
 from trainer.config import Config, from_mapping
+from trainer.objectives import OBJECTIVES
 from trainer.optimizer import SMALLER, new_optimizer, update
 from trainer.run.beside import log_path, page_path, state_path
 from trainer.run.divergence import Diverged
@@ -168,7 +169,7 @@ def trained(comfy, tmp_path_factory):
     from host.load import load_backbone
 
     backbone, folder = load_backbone("demo"), tmp_path_factory.mktemp("guard")
-    direct = training.OBJECTIVES["direct"]
+    direct = OBJECTIVES["direct"]
 
     def run(failing, resume: bool = False, **changes) -> tuple[Path, list[str]]:
         config, said, calls = from_mapping({**TINY, "out": str(folder / "cat.safetensors"), **changes}, "here"), [], []
@@ -179,7 +180,7 @@ def trained(comfy, tmp_path_factory):
             return (loss * float("nan"), float("nan")) if calls[-1] in failing else (loss, task)
 
         with pytest.MonkeyPatch.context() as patched:
-            patched.setitem(training.OBJECTIVES, "direct", objective)
+            patched.setitem(OBJECTIVES, "direct", objective)
             try:
                 training.train(config, backbone, resume, progress=said.append, judged=False)
             except Diverged as error:

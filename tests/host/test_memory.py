@@ -93,6 +93,7 @@ def test_the_trainer_makes_room(comfy, recompute, offload, rows, monkeypatch, tm
 
     values = {"base": "demo", "erase": ["cat -> forest"], "out": str(tmp_path / "x.safetensors"), "retain": ["dog", "car"], "size": "64x64"}
     values |= {"templates": ["a {}", "a {} on blue"], "pictures": 2, "sampling_steps": 2, "kept_steps": 1, "batch": 4, "neighbours": 0}
+    values |= {"iterations": 10, "learning_rate": 5e-4}
     backbone = load_backbone("demo")
     config = from_mapping(values, "test").for_family(backbone.family)
     data = Data(config, backbone, lambda _: None)

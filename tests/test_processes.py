@@ -99,3 +99,5 @@ def test_a_batch_that_is_too_small_is_refused(monkeypatch):
         check(Config(batch=4, retain_batch=64))
     with pytest.raises(ConfigError, match="retain_batch is 3, too few"):
         check(Config(batch=8, retain_batch=3))
+    monkeypatch.setattr(processes, "count", lambda: 1)
+    check(Config(batch=1, retain_batch=0))

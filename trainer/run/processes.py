@@ -50,6 +50,8 @@ def wait() -> None:
 
 def check(config: Config) -> None:
     """Raise ConfigError where a batch is too small to be shared."""
+    if count() == 1:
+        return
     for name, least in (("batch", 2 * count()), ("retain_batch", count())):
         if (found := getattr(config, name)) < least:
             raise ConfigError(f"{name} is {found}, too few for {count()} processes to share: make it {least} or more")

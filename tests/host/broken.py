@@ -91,7 +91,7 @@ def small_card(model):
     train = ours("trainer.train")
     data, plan = train.Data, train.memory.plan
 
-    def check(config, backbone, progress):
+    def check(config, backbone, progress, **given):
         train.Data, train.memory.plan = data, lambda *_: None
         try:
             train.make_room(config, backbone, progress)

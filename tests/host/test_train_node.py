@@ -164,11 +164,11 @@ def test_cancel_keeps_what_was_learned_and_run_goes_on(train, small, before, fol
 
     step, done, cancel = parts.train.training_step, [], [True]
 
-    def interrupted(*args):
-        done.append(args[-1])
+    def interrupted(*args, **given):
+        done.append(given["iteration"])
         if len(done) == 3:
             comfy.model_management.interrupt_current_processing()  # as Cancel does, in the middle of a step
-        return step(*args)
+        return step(*args, **given)
 
     def hook(*_, **__):
         if len(done) == 5 and cancel:  # between two

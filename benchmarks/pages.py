@@ -65,7 +65,6 @@ BLOCKS = {
     "strength": Block("python dev.py bench --strength", figures.strength),
     "faults": Block("python dev.py bench --train", training.faults),
     "phases": Block("python dev.py bench --train", training.phases),
-    "processes": Block("python dev.py bench --train", training.processes),
     "negative": Block("python benchmarks/negative.py", figures.negative),
     "controlnet": Block("python benchmarks/controlnet.py", figures.controlnet),
     "sizes": Block("python benchmarks/sizes.py", figures.sizes),

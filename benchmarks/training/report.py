@@ -51,25 +51,3 @@ def phases(report: dict) -> str:
             f"{found['erased']:.0%}, {found['misses']:.1%} missed, {found['false_alarms']:.1%} false alarms.",
         ]
     )
-
-
-def processes(report: dict) -> str:
-    """What a second process brings."""
-    own = report["ddp"]
-    one, two = own["runs"][0]["1"], own["runs"][0][str(own["processes"])]
-    names = [n for n in one["phases"] if n not in NOT_PHASES]
-    sizes = ", ".join(f"{name} {mb:.0f} MB" for name, mb in own["wire_mb"].items())
-    return "\n".join(
-        [
-            lines(
-                f"Two processes of one thread, with twice the batch, train {own['speedup']:.2f} times the rows that one trains (the lowest "
-                f"of {len(own['runs'])} pairs of runs: {own['lowest']:.2f}), on {own['cores']} cores. In a step these go over the wire: "
-                f"{sizes}.",
-            ),
-            "",
-            table(
-                ["phase", "one process, seconds", "two, with twice the batch"],
-                [[n, f"{one['phases'][n]:.1f}", f"{two['phases'][n]:.1f}"] for n in names],
-            ),
-        ]
-    )

@@ -51,7 +51,7 @@ def rows_of(config: Config, steps: str) -> dict[str, float]:
     return {
         "sampling pictures": drawn,
         "sampling pictures of pairs": drawn * pair,
-        steps: config.iterations * config.batch * (1 + BACKWARD) * (1 + pair / 2) / 2,
+        steps: config.most_steps() * config.batch * (1 + BACKWARD) * (1 + pair / 2) / 2,
         "strengths": slider.PICTURES * late * (2 + (slider.BEGINNINGS + slider.CLOSER) / 2) * sides,
         "verdict": (max(verdict.PICTURES, FEWEST * count) + FEWEST) * (judged * sides + 3 * verdict.LEVELS),
         "preview": SHOWN * config.sampling_steps * sides if config.preview_every else 0,

@@ -58,7 +58,9 @@ def test_the_time_left_is_that_of_all_phases(clock, monkeypatch):
 
 
 def test_rows_are_those_of_the_settings():
-    config = Config(erase=["cat -> forest"], size="64x64", pair_size="128x64", pictures=32, sampling_steps=16, cfg=3.0, kept_steps=8)
+    config = Config(
+        erase=["cat -> forest"], size="64x64", pair_size="128x64", pictures=32, sampling_steps=16, cfg=3.0, kept_steps=8, iterations=300
+    )
     rows = rows_of(config, "cat")
     assert rows["sampling pictures"] == 32 * (16 * 2 + 2 * 8) and rows["sampling pictures of pairs"] == 2 * rows["sampling pictures"]
     longer = rows_of(Config(**(vars(config) | {"iterations": 2 * config.iterations})), "cat")

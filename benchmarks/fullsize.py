@@ -10,7 +10,6 @@ train_peak_gb is null was only counted. GB are of 1024^3 bytes. Each row is a pr
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 import torch
 
 from benchmarks import pages
-from host import memory
+from host import devices, memory
 from host.load import allow_gradients, new_model
 from host.start import find_comfy, start_comfy
 from trainer import dry_run
@@ -131,16 +130,12 @@ def estimate(name: str, weights: str) -> dict:
     }
 
 
-def peak_rss() -> int:
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 def run(name: str, weights: str) -> dict:
     """A row that is really run on this machine's CPU in fp32: one training step, and sampling steps with and without adapter."""
     compute, device = torch.float32, torch.device("cpu")
     config, step, _ = counted(name, weights, compute)
     memory.plain_attention()
-    before = peak_rss()
+    before = devices.peak(device)
     model = make(name, weights, compute, device)
     family = family_of(model)
     allow_gradients(model)
@@ -166,7 +161,7 @@ def run(name: str, weights: str) -> dict:
         loss.backward()
     optimizer.step()
     seconds = time.perf_counter() - started
-    taken = peak_rss() - before
+    taken = devices.peak(device) - before
     with torch.inference_mode():
         factors = at_strength(network, condition, 1.0)
         spent = {}

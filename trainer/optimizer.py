@@ -7,6 +7,7 @@ from .settings.fields import Config
 
 WARMUP, DECAY = 0.05, 0.4  # shares of the iterations in which the learning rate rises, and falls to zero
 CLIP = 1.0  # gradient norm
+BACKWARD = 2  # a backward pass costs as much as two forwards
 SMALLER = 0.25  # a step after every going back (run/guard.py), as a share of the one before
 # What reads the prompt learns at this share of the heads' rate: as fast as they, the retention loss drives h into the flat
 # side of SiLU, of a dozen concepts one or two stay there with a short adapter, and they are drawn.

@@ -193,10 +193,15 @@ def by_concept(targets: list[Target], pair: bool) -> dict[int, list[int]]:
     return found
 
 
+def drawn_of(pictures: int, concepts: int) -> int:
+    """How many pictures are drawn of one size: as many of every concept, and FEWEST at least."""
+    return max(FEWEST, -(-pictures // concepts)) * concepts
+
+
 def picture_order(targets: list[Target], pair: bool, count: int, rng: random.Random) -> list[int]:
     """Which target prompts are drawn: `count`, but FEWEST of every concept at least, the concepts in turn."""
     of_concept = by_concept(targets, pair)
-    rounds = max(FEWEST, -(-count // len(of_concept)))
+    rounds = drawn_of(count, len(of_concept)) // len(of_concept)
     drawn = {c: [p for _ in range(rounds // len(ps) + 1) for p in rng.sample(ps, len(ps))][:rounds] for c, ps in of_concept.items()}
     return [drawn[c][r] for r in range(rounds) for c in of_concept]
 

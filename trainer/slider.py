@@ -46,6 +46,14 @@ def measured_onset(backbone: Backbone, network: Hypernetwork, config: Config, as
     return even(levels, [changes[step] for step in order])
 
 
+def asked_for(config: Config) -> int:
+    """How many rows the denoiser is asked for; the closer beginnings lie where the pictures decide, counted in the middle."""
+    steps, sides = steps_of(config), 2 if config.cfg != 1 else 1
+    every = max(1, steps // BEGINNINGS)
+    gone_on = sum(steps - step for step in range(every, steps, every)) + CLOSER * steps // 2
+    return PICTURES * sides * (steps + 1 + steps + gone_on)
+
+
 def steps_of(config: Config) -> int:
     """Of the samplings that are measured on."""
     return min(config.sampling_steps, max(FEWEST_STEPS, -(-config.sampling_steps // 2)))

@@ -20,7 +20,7 @@ from .encoding import encode
 from .prompts import held_out
 from .prompts.concepts import Prompt, Target, among_words
 from .run.progress import watched
-from .samples import Asked, Samples, draw_samples
+from .samples import Asked, Samples, draw_samples, drawn_of
 
 FRESH = 104_729  # added to the seed: other noise than any picture of the training's
 PICTURES, LEVELS = 8, 4  # of targets, and as many as FEWEST of what is kept; noise levels of each
@@ -96,6 +96,14 @@ def adapted(backbone: Backbone, network, config: Config, samples: Samples, text,
 
 def distance(a: torch.Tensor, b: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     return (a - b).square().mean((1, 2, 3)) / scale
+
+
+def asked_for(config: Config) -> int:
+    """How many rows the denoiser is asked for, at most: what the switch leaves alone is not."""
+    steps, sides = -(-config.sampling_steps // 2), 2 if config.cfg != 1 else 1
+    levels = min(LEVELS, config.kept_steps, steps)
+    targets, stays = drawn_of(PICTURES, len(config.erase)), drawn_of(1, 1)
+    return targets * (steps * sides + 3 * levels) + stays * (steps * sides + 2 * levels)
 
 
 def measure(config: Config, backbone: Backbone, network, held: HeldOut, progress) -> tuple[list[Concept], dict]:

@@ -6,11 +6,10 @@ from unhype.layers import Family
 
 from . import slider, verdict
 from .config import Config
+from .optimizer import BACKWARD
 from .previews import ROWS, SHOWN
 from .prompts.templates import split_templates
-from .samples import FEWEST
-
-BACKWARD = 2  # a backward pass costs as much as two forwards
+from .samples import drawn_of
 
 
 @dataclass
@@ -38,23 +37,15 @@ def work(config: Config, family: Family) -> Work:
     concepts, steps, kept = len(config.erase), config.sampling_steps, config.kept_steps
     sides = 1 if config.cfg == 1 else 2
     picture = steps * sides
-    per_kind = lambda pictures, of: max(FEWEST, -(-pictures // of)) * of
     paired = any(split_templates(e.templates)[1] for e in config.erased())
     anchored = family.anchors and config.objective == "direct"
     kinds = 1 + paired
-    drawing = kinds * per_kind(config.pictures, concepts) * (picture + 2 * kept)
-    drawing += anchored * per_kind(max(1, config.pictures // 2), 1) * (picture + kept)
+    drawing = kinds * drawn_of(config.pictures, concepts) * (picture + 2 * kept)
+    drawing += anchored * drawn_of(max(1, config.pictures // 2), 1) * (picture + kept)
     rows = [config.batch, max(1, config.batch // 2)][:kinds] + [config.batch] * anchored
     turns, rest = divmod(config.most_steps(), len(rows))
     training = turns * sum(rows) + sum(rows[:rest])
-    few = slider.steps_of(config)
-    begun = range(max(1, few // slider.BEGINNINGS), few, max(1, few // slider.BEGINNINGS))
-    gone_on = sum(few - step for step in begun) + slider.CLOSER * few // 2
-    strengths = slider.PICTURES * sides * (few + 1 + few + gone_on)
-    half = -(-steps // 2)
-    levels = min(verdict.LEVELS, kept, half)
-    judged = per_kind(verdict.PICTURES, concepts) * (half * sides + 3 * levels) + FEWEST * (half * sides + 2 * levels)
     previews = (1 + (config.most_steps() - 1) // config.preview_every) if config.preview_every else 0
     erased = min(ROWS, sum(len(split_templates(e.templates)[0]) * len(e.words) for e in config.erased()))
     shown = (previews > 0) * (erased + ROWS) + previews * (len(SHOWN) - 1) * erased
-    return Work(drawing, training, strengths, judged, shown * picture)
+    return Work(drawing, training, slider.asked_for(config), verdict.asked_for(config), shown * picture)

@@ -5,11 +5,11 @@ import time
 from pathlib import Path
 
 from .. import slider, verdict
-from ..samples import FEWEST
+from ..optimizer import BACKWARD
+from ..samples import drawn_of
 from ..settings.fields import Config
 from . import progress
 
-BACKWARD = 2  # a step back is as much as two forward
 SHOWN = 16  # pictures of a preview that are drawn, about
 
 
@@ -46,14 +46,13 @@ def rows_of(config: Config, steps: str) -> dict[str, float]:
     size it predicts in each."""
     (width, height), (pair_width, pair_height) = config.size_of(False), config.size_of(True)
     pair, sides, count = pair_width * pair_height / (width * height), 2 if config.cfg != 1 else 1, len(config.erase)
-    drawn = max(config.pictures, FEWEST * count) * (config.sampling_steps * sides + 2 * config.kept_steps)
-    late, judged = slider.steps_of(config), -(-config.sampling_steps // 2)
+    drawn = drawn_of(config.pictures, count) * (config.sampling_steps * sides + 2 * config.kept_steps)
     return {
         "sampling pictures": drawn,
         "sampling pictures of pairs": drawn * pair,
         steps: config.most_steps() * config.batch * (1 + BACKWARD) * (1 + pair / 2) / 2,
-        "strengths": slider.PICTURES * late * (2 + (slider.BEGINNINGS + slider.CLOSER) / 2) * sides,
-        "verdict": (max(verdict.PICTURES, FEWEST * count) + FEWEST) * (judged * sides + 3 * verdict.LEVELS),
+        "strengths": slider.asked_for(config),
+        "verdict": verdict.asked_for(config),
         "preview": SHOWN * config.sampling_steps * sides if config.preview_every else 0,
     }
 

@@ -27,7 +27,7 @@ from unhype.layers import Family
 from .. import dry_run
 from ..run.divergence import check_base
 from ..run.lock import busy, held
-from ..samples import FEWEST
+from ..samples import drawn_of
 from .fields import Config, ConfigError
 from .paths import placed, written
 
@@ -165,7 +165,7 @@ def bytes_written(config: Config, base: Base, network: Hypernetwork) -> int:
     config = config.for_family(base.family)
     weights = 4 * sum(p.numel() for p in network.parameters())
     per_picture = lambda pair: latent_channels(base.denoiser, base.family)[1] * config.size_of(pair)[0] * config.size_of(pair)[1] // 64
-    pictures = max(config.pictures, FEWEST * len(config.erase))
+    pictures = drawn_of(config.pictures, len(config.erase))
     numbers = pictures * config.kept_steps * (2 * per_picture(False) + per_picture(True))
     shown = SHOWN * 3 * config.size_of(False)[0] * config.size_of(False)[1] // 2
     previews = shown * (1 + config.most_steps() // config.preview_every) if config.preview_every else 0

@@ -80,6 +80,31 @@ def demo(pack):
     return SimpleNamespace(model=model, clip=clip, vae=vae, eraser=eraser)
 
 
+@pytest.fixture(scope="session")
+def tiny():
+    """Settings of a training of seconds, which teaches next to nothing."""
+    return {
+        "base": "demo",
+        "erase": ["cat -> forest"],
+        "templates": ["a {}, google style, on a blue background", "a {} and a {other}, google style, on a blue background"],
+        "retain": ["dog", "bear", "fish", "car"],
+        "neighbours": 0,
+        "clip_skips": [1],
+        "size": "64x64",
+        "pair_size": "128x64",
+        "pictures": 4,
+        "pair_prompts": 16,
+        "sampling_steps": 2,
+        "cfg": 3.0,
+        "kept_steps": 2,
+        "rank": 2,
+        "hidden": 16,
+        "batch": 2,
+        "retain_batch": 16,
+        "preview_every": 0,
+    }
+
+
 @pytest.fixture
 def few_texts(monkeypatch):
     """A training that reads few texts and fits its switch in few steps, where what that is worth is not looked at."""

@@ -202,28 +202,10 @@ def test_a_rate_that_diverges_is_not_taken():
 
 # --- a training ---
 
-TINY = {
-    "base": "demo",
-    "erase": ["cat -> forest"],
-    "templates": ["a {}, google style, on a blue background", "a {} and a {other}, google style, on a blue background"],
-    "retain": ["dog", "bear", "fish", "car"],
-    "neighbours": 0,
-    "clip_skips": [1],
-    "size": "64x64",
-    "pair_size": "128x64",
-    "pictures": 4,
-    "pair_prompts": 16,
-    "sampling_steps": 2,
-    "cfg": 3.0,
-    "kept_steps": 2,
-    "rank": 2,
-    "hidden": 16,
-    "batch": 2,
-    "retain_batch": 16,
+OWN = {
     "least_erased": 0.0,
     "most_leaked": 1.0,
     "look_every": 1,
-    "preview_every": 0,
     "save_every": 2,
 }
 
@@ -243,7 +225,7 @@ class StopAt(StopRequest):
 
 
 @pytest.fixture(scope="module")
-def trained(comfy, tmp_path_factory):
+def trained(comfy, tiny, tmp_path_factory):
     """A function: train an eraser of this name, stopped after so many steps; its path and what was said."""
     from host.load import load_backbone
 
@@ -253,7 +235,7 @@ def trained(comfy, tmp_path_factory):
 
     def run(name: str, stop_at: int = 0, resume: bool = False, **changes):
         out, said, stop = folder / f"{name}.safetensors", [], StopAt()
-        config = from_mapping({**TINY, "out": str(out), **changes}, "here")
+        config = from_mapping({**tiny, **OWN, "out": str(out), **changes}, "here")
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr("trainer.settings.fields.MOST_STEPS", 30)
             patched.setattr("trainer.found.rate.STEPS", 8)
@@ -326,11 +308,11 @@ def test_a_state_without_its_best_weights_is_damaged(trained):
         trained("damaged", resume=True)
 
 
-def test_looks_are_no_prompts_of_the_training_or_the_verdict(comfy):
+def test_looks_are_no_prompts_of_the_training_or_the_verdict(comfy, tiny):
     from host.load import load_backbone
     from trainer.prompts import held_out
 
-    config = from_mapping({**TINY, "erase": ["cat -> forest", "pizza -> cake"], "sampling_steps": 4, "out": "x"}, "here")
+    config = from_mapping({**tiny, **OWN, "erase": ["cat -> forest", "pizza -> cake"], "sampling_steps": 4, "out": "x"}, "here")
     backbone = load_backbone("demo")
     backbone.load()
     look = Look(config, backbone, set())

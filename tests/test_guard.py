@@ -138,33 +138,15 @@ def test_what_a_failing_step_left_is_not_saved(run):
 # A whole training
 
 
-TINY = {
-    "base": "demo",
-    "erase": ["cat -> forest"],
-    "templates": ["a {}, google style, on a blue background", "a {} and a {other}, google style, on a blue background"],
-    "retain": ["dog", "bear", "fish", "car"],
-    "neighbours": 0,
-    "clip_skips": [1],
-    "size": "64x64",
-    "pair_size": "128x64",
-    "pictures": 4,
-    "pair_prompts": 16,
-    "sampling_steps": 2,
-    "cfg": 3.0,
-    "kept_steps": 2,
-    "rank": 2,
-    "hidden": 16,
+OWN = {
     "iterations": 9,
     "learning_rate": 5e-4,
-    "batch": 2,
-    "retain_batch": 16,
-    "preview_every": 0,
     "save_every": 4,
 }
 
 
 @pytest.fixture(scope="module")
-def trained(comfy, tmp_path_factory):
+def trained(comfy, tiny, tmp_path_factory):
     """A function: train in one folder, with losses that are no numbers at these calls; what was said."""
     from host.load import load_backbone
 
@@ -172,7 +154,7 @@ def trained(comfy, tmp_path_factory):
     direct = OBJECTIVES["direct"]
 
     def run(failing, resume: bool = False, **changes) -> tuple[Path, list[str]]:
-        config, said, calls = from_mapping({**TINY, "out": str(folder / "cat.safetensors"), **changes}, "here"), [], []
+        config, said, calls = from_mapping({**tiny, **OWN, "out": str(folder / "cat.safetensors"), **changes}, "here"), [], []
 
         def objective(*arguments):
             calls.append(len(calls))
@@ -193,7 +175,7 @@ def trained(comfy, tmp_path_factory):
 def test_a_training_goes_back_and_on_and_a_resumed_one_keeps_the_smaller_steps(trained):
     out, said = trained({1, 3, 4, 5})
     lines = [json.loads(line) for line in log_path(out).read_text().splitlines()]
-    assert [line["iteration"] for line in lines if line.get("left_out")] == [2, 4, 5, 6] and len(lines) == TINY["iterations"]
+    assert [line["iteration"] for line in lines if line.get("left_out")] == [2, 4, 5, 6] and len(lines) == OWN["iterations"]
     assert len([line for line in said if "the step is left out" in line]) == 2 and out.exists()
     assert [line for line in said if "steps gave no numbers and" in line] == [
         "warning: 2 of 4 steps gave no numbers and were left out: lower learning_rate"  # at the first look, and not again

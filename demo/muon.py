@@ -11,25 +11,26 @@ ROUNDS = 5
 MOMENTUM = 0.95
 
 
-def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """The matrix (M, N) with every singular value between about 0.7 and 1.2, by Newton-Schulz rounds in bf16."""
+def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
+    """The matrices (..., M, N) with every singular value between about 0.7 and 1.2, by Newton-Schulz rounds in bf16."""
     a, b, c = ITERATION
-    x = matrix.bfloat16()
-    tall = x.shape[0] > x.shape[1]
+    x = matrices.bfloat16()
+    tall = x.shape[-2] > x.shape[-1]
     if tall:
-        x = x.T
-    x = x / (x.norm() + 1e-7)
+        x = x.mT
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(ROUNDS):
-        square = x @ x.T
+        square = x @ x.mT
         x = a * x + (b * square + c * (square @ square)) @ x
-    return (x.T if tall else x).to(matrix)
+    return (x.mT if tall else x).to(matrices)
 
 
 class Muon(torch.optim.Optimizer):
     """Weights (M, ...) of two dimensions or more, each taken as a matrix (M, rest), with Nesterov momentum.
 
     A step has a root mean square of 0.2 lr per number, as AdamW's has (Liu et al. 2025, arXiv 2502.16982), so that one
-    learning rate and weight decay serve both.
+    learning rate and weight decay serve both. Weights of one shape are made orthogonal together. `lr` may be a tensor, which a
+    CUDA graph reads anew each time.
     """
 
     def __init__(self, parameters, lr: float, weight_decay: float = 0.0):
@@ -38,9 +39,13 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
+            lr, alike = group["lr"], {}
             for weight in group["params"]:
-                momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
-                momentum.lerp_(weight.grad, 1 - MOMENTUM)
-                update = orthogonal(weight.grad.lerp(momentum, MOMENTUM).flatten(1))
-                weight.mul_(1 - group["lr"] * group["weight_decay"])
-                weight.add_(update.view_as(weight), alpha=-group["lr"] * 0.2 * max(update.shape) ** 0.5)
+                alike.setdefault(weight.flatten(1).shape, []).append(weight)
+            for (rows, columns), weights in alike.items():
+                for weight in weights:
+                    self.state[weight].setdefault("momentum", torch.zeros_like(weight)).lerp_(weight.grad, 1 - MOMENTUM)
+                nesterov = [w.grad.lerp(self.state[w]["momentum"], MOMENTUM).flatten(1) for w in weights]
+                for weight, update in zip(weights, orthogonal(torch.stack(nesterov))):
+                    weight.mul_(1 - lr * group["weight_decay"])
+                    weight.sub_(update.view_as(weight) * (lr * 0.2 * max(rows, columns) ** 0.5))

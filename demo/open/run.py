@@ -51,29 +51,42 @@ class Run:
     def __init__(self, unet, nouns: int):
         self.unet, self.step, self.first, self.end = unet, 0, 0, 0
         self.whitening = torch.eye(unet_context(unet))
-        self.namer = Namer(unet, nouns)
+        device = next(unet.parameters()).device
+        self.namer, on_card = Namer(unet, nouns).to(device), device.type == "cuda"
         named = [*unet.named_parameters(), *((f"namer.{n}", q) for n, q in self.namer.named_parameters())]
         self.names, self.parameters = zip(*named)
         matrices = [q for n, q in named if is_matrix(n, q)]
         others = [q for n, q in named if not is_matrix(n, q)]
         self.optimizers = (
             Muon(matrices, lr=MUON_RATE, weight_decay=WEIGHT_DECAY),
-            torch.optim.AdamW(others, lr=ADAM_RATE, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY, fused=True),
+            torch.optim.AdamW(others, lr=ADAM_RATE, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY, fused=True, capturable=on_card),
         )
+        if on_card:  # a CUDA graph reads the rates anew each time
+            for optimizer in self.optimizers:
+                optimizer.param_groups[0]["lr"] = torch.zeros((), device=self.parameters[0].device)
         self.rates = (MUON_RATE, ADAM_RATE)
         self.ema = [q.detach().clone() for q in self.parameters]
 
     def update(self, loss, decay: int) -> None:
+        self.set_rates(min(1.0, (self.step - self.first + 1) / WARMUP, (self.end - self.step) / decay if self.end else 1.0))
+        self.step += 1
+        self.descend(loss, min(EMA, (self.step + 1) / (self.step + 10)))
+
+    def set_rates(self, share: float) -> None:
+        """The learning rates from now on, as a share of the highest."""
+        for optimizer, rate in zip(self.optimizers, self.rates):
+            group = optimizer.param_groups[0]
+            group["lr"] = group["lr"].fill_(rate * share) if isinstance(group["lr"], torch.Tensor) else rate * share
+
+    def descend(self, loss, ema: float = EMA) -> None:
+        """Both passes' second half, both optimisers and the average, without a look at any number."""
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        share = min(1.0, (self.step - self.first + 1) / WARMUP, (self.end - self.step) / decay if self.end else 1.0)
-        for optimizer, rate in zip(self.optimizers, self.rates):
-            optimizer.param_groups[0]["lr"] = rate * share
+        for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        self.step += 1
         with torch.no_grad():
-            torch._foreach_lerp_(self.ema, [q.detach() for q in self.parameters], 1 - min(EMA, (self.step + 1) / (self.step + 10)))
+            torch._foreach_lerp_(self.ema, [q.detach() for q in self.parameters], 1 - ema)
 
     def save(self, path: Path) -> None:
         tensors = {"step": torch.tensor(self.step), "end": torch.tensor(self.end), "whitening": self.whitening}

@@ -88,7 +88,7 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(SEED)
     rng, device = np.random.default_rng(SEED), torch.device("cuda")
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
     sheet = drawings.cells(drawings.load_drawings(args.packages or args.out / "packages"), SEED)
     data = Data(Encoder(minilm.load_clip(), device), sheet, make_autoencoder(args.out, sheet))
     data.fill(workers.map(caption_rows, data.jobs(0, plain=True)))

@@ -139,7 +139,7 @@ def train(bench: Bench, plan: memory.Plan) -> tuple[dict, torch.Tensor]:
 
 def eraser_of(bench: Bench) -> Method:
     """The Eraser node's own patching, its switch on whatever the prompt."""
-    network = copy.deepcopy(bench.network).requires_grad_(False).eval()
+    network = copy.deepcopy(bench.network).cpu().requires_grad_(False).eval()  # as a loaded file is
     eraser = Eraser(Always(network), bench.family.name, [Concept("cat", "forest")], source=f"{bench.family.name}.safetensors")
     return switched(bench.family.name, bench.backbone, eraser)
 

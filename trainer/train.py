@@ -247,7 +247,8 @@ def train(
         eraser.network = network
         if network.shape.bottleneck:
             progress(f"folded to {network.shape.bottleneck} numbers a layer: adapters lie off by {lost:.1%}")
-        network.to(backbone.device).least = usual_length(network, data)
+        network.to(backbone.device)
+        network.least = usual_length(network, data)
         phases.begin("strengths")
         eraser.onset = measured_onset(backbone, network, config, data.asked, progress)
         eraser.metrics = {

@@ -126,7 +126,7 @@ class Hypernetwork(nn.Module):
         h = h + gates @ self.concept
         for part in rest:
             h = part(h)
-        return strength, h, (gates * self.least.to(gates)).amax(1)
+        return strength, h, (gates * self.least).amax(1)
 
     def squared_change(self, condition: Condition, s: torch.Tensor, off: torch.Tensor | None = None) -> torch.Tensor:
         """|| H(c, s) - H(c, 0) ||^2 over all layers, (N,), without writing the factors out.

@@ -231,3 +231,18 @@ def recipes(report: dict) -> str:
     ]
     header = ["recipe", "base", *(f"card of {gb} GB" for gb in cards), "drawing", "training", "after", "PFLOP", "file"]
     return table(header, cells).rstrip()
+
+
+def open_base(report: dict) -> str:
+    """What the judge names of what the open base draws."""
+    base = report["base"]
+    rows = {
+        "single nouns by every word that captions held": ("single", "single_top1"),
+        "by their short descriptions": ("description", "description_top1"),
+        "both of two nouns": ("pair", "pair_both_top1"),
+        "by words that no caption held": ("unseen_words", "unseen_words_top1"),
+        "by short descriptions that no caption held": ("unseen_descriptions", "unseen_descriptions_top1"),
+        "by long ones, which no caption held": ("long_descriptions", "long_descriptions_top1"),
+    }
+    there = {title: keys for title, keys in rows.items() if keys[1] in base}
+    return table(["asked for", "named rightly", "pictures"], [[t, share(base[k]), str(base[f"{n}_n"])] for t, (n, k) in there.items()])

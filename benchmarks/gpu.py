@@ -176,7 +176,8 @@ def table(report: dict) -> str:
             f"{row['step_peak_gb']:.1f} ({row['counted_gb']:.1f}) GB",
             f"{row['sampling_seconds']:.2f} s",
         ]
-        cells += [f"{row['peak_sampling_gb']:.1f} GB", f"{100 * row['eraser_overhead']:.1f} %", apart]
+        adds = f"{100 * row['eraser_overhead']:.1f} %" if "eraser_overhead" in row else "-"
+        cells += [f"{row['peak_sampling_gb']:.1f} GB", adds, apart]
         lines.append(f"| {' | '.join(first + cells)} |")
     lines += ["", ", ".join(f"{name} {value}" for name, value in report["machine"].items() if value != "")]
     if "seconds" in report["demo"]:
@@ -226,7 +227,7 @@ def main(argv: list[str]) -> int:
 
     device, total = memory.device_memory()
     rate = speed(device, torch.bfloat16 if device.type != CPU else torch.float32)
-    report = {"machine": machine(device, total), "small": arguments.small, "tflops": rate / 1e12, "parts": [], "demo": {}}
+    report = {"command": "python dev.py gpu", "machine": machine(device, total), "small": arguments.small, "tflops": rate / 1e12, "parts": [], "demo": {}}
     print(f"{report['machine']['card']}, {total / memory.GB:.1f} GB, a matrix product at {rate / 1e12:.1f} TFLOPS", flush=True)
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)

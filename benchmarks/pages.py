@@ -19,7 +19,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import figures, figures_bench
+from benchmarks import figures, figures_bench, gpu
 from benchmarks.cifar10 import table
 from benchmarks.comparison.report import page
 from benchmarks.training import report as training
@@ -35,6 +35,8 @@ REPORTS = {  # command, as its report names it -> the committed report
     "python dev.py bench --speed": RESULTS + "speed.json",
     "python dev.py bench --strength": RESULTS + "strength.json",
     "python dev.py bench --train": RESULTS + "train.json",
+    "python dev.py gpu": RESULTS + "gpu.json",
+    "python demo/open/measure.py": RESULTS + "open_base.json",
     "python benchmarks/negative.py": RESULTS + "negative.json",
     "python benchmarks/controlnet.py": RESULTS + "controlnet.json",
     "python benchmarks/sizes.py": RESULTS + "sizes.json",
@@ -65,6 +67,8 @@ BLOCKS = {
     "strength": Block("python dev.py bench --strength", figures.strength),
     "faults": Block("python dev.py bench --train", training.faults),
     "phases": Block("python dev.py bench --train", training.phases),
+    "gpu": Block("python dev.py gpu", gpu.table),
+    "open base": Block("python demo/open/measure.py", figures.open_base),
     "negative": Block("python benchmarks/negative.py", figures.negative),
     "controlnet": Block("python benchmarks/controlnet.py", figures.controlnet),
     "sizes": Block("python benchmarks/sizes.py", figures.sizes),
@@ -79,7 +83,7 @@ BLOCK = re.compile(r"<!-- figures: (?P<name>[^(\n]+) \((?P<command>[^)\n]+)\) --
 
 def pages(root: Path = ROOT) -> list[Path]:
     """The pages that figures stand in."""
-    return [root / "README.md", root / "demo/MODEL_CARD.md", *sorted((root / "docs").glob("*.md"))]
+    return [root / "README.md", root / "demo/MODEL_CARD.md", root / "demo/open/MODEL_CARD.md", *sorted((root / "docs").glob("*.md"))]
 
 
 def body(block: Block, root: Path = ROOT) -> str:

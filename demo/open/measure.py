@@ -2,7 +2,7 @@
 
     python demo/open/measure.py --comfyui COMFYUI [--weights FILE] [--share 0.1] [--out FILE.json]
 
-Prints, and writes as JSON under the key `base`, the fractions that the judge names rightly: of single nouns by every word
+Prints, and writes as JSON, the fractions that the judge names rightly: of single nouns by every word
 that captions held, by their descriptions, by words and descriptions that no caption held, and of pairs both nouns.
 """
 
@@ -72,8 +72,7 @@ def main():
         print(json.dumps(figures), flush=True)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        kept = json.loads(args.out.read_text(encoding="utf-8")) if args.out.exists() else {}
-        args.out.write_text(json.dumps(kept | {"base": figures}, indent=1) + "\n", encoding="utf-8")
+        args.out.write_text(json.dumps({"command": "python demo/open/measure.py", "base": figures}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -227,7 +227,8 @@ def main(argv: list[str]) -> int:
 
     device, total = memory.device_memory()
     rate = speed(device, torch.bfloat16 if device.type != CPU else torch.float32)
-    report = {"command": "python dev.py gpu", "machine": machine(device, total), "small": arguments.small, "tflops": rate / 1e12, "parts": [], "demo": {}}
+    report = {"command": "python dev.py gpu", "machine": machine(device, total), "small": arguments.small, "tflops": rate / 1e12}
+    report |= {"parts": [], "demo": {}}
     print(f"{report['machine']['card']}, {total / memory.GB:.1f} GB, a matrix product at {rate / 1e12:.1f} TFLOPS", flush=True)
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)

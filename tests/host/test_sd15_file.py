@@ -22,10 +22,11 @@ import sys
 
 sys.path[:0] = sys.argv[1:3]
 from few import few_texts
+from trainer import slider
 from trainer.prompts import neighbours, unfamiliar
 
 few_texts(setattr)
-neighbours.PROBES, unfamiliar.NEAREST = 1, 4
+neighbours.PROBES, unfamiliar.NEAREST, slider.PICTURES = 1, 4, 2
 from trainer.train import main
 
 sys.exit(main(sys.argv[3:]))

@@ -12,6 +12,12 @@ KINDS = {
     "prompts": "lists of prompts (TXT)",
     "table": "tables of concepts (CSV)",
 }
+SCHEDULES = {
+    "ours": "ours",
+    "lora": "an ordinary LoRA",
+    "behind": "the authors' schedule, behind our switch",
+    "authors": "the authors' schedule",
+}
 NOT_PHASES = ("config", "whole", "judged")
 
 
@@ -51,3 +57,42 @@ def phases(report: dict) -> str:
             f"{found['erased']:.0%}, {found['misses']:.1%} missed, {found['false_alarms']:.1%} false alarms.",
         ]
     )
+
+
+def schedules(report: dict) -> str:
+    """Rows and seconds until H_o reaches the bar."""
+    own = report["schedules"]
+    rows = []
+    for name, title in SCHEDULES.items():
+        found = [row for row in own["rows"] if row["name"] == name]
+        if found:
+            spans = [span([row[key] for row in found]) for key in ("denoiser_evaluations", "seconds")]
+            good = sum(row["reached"] for row in found)
+            rows.append([title, f"{good} of {len(found)}", *spans, span([100 * row["h_o"] for row in found])])
+    head = ["schedule", f"seeds that reached {100 * own['bar']:.0f}", "denoiser evaluations", "seconds", "H_o at the last look"]
+    shares = compared(own["rows"])
+    return "\n".join(
+        [
+            table(head, rows),
+            "",
+            f"Stopped at {own['cap']:,} evaluations where it was not reached."
+            + (
+                f" Ours took, seed by seed, at most {shares[0]:.0%} of the authors' evaluations and {shares[1]:.0%} of their seconds, "
+                "or of those up to where they were stopped."
+                if shares
+                else ""
+            ),
+        ]
+    )
+
+
+def span(values: list[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,.0f}" if round(low) == round(high) else f"{low:,.0f} to {high:,.0f}"
+
+
+def compared(rows: list[dict]) -> list[float]:
+    """The largest share, of any seed, of the authors' evaluations and of their seconds that ours took; nothing where none is known."""
+    theirs = {row["seed"]: row for row in rows if row["name"] == "authors"}
+    pairs = [(row, theirs[row["seed"]]) for row in rows if row["name"] == "ours" and row["seed"] in theirs]
+    return [max(a[key] / b[key] for a, b in pairs) for key in ("denoiser_evaluations", "seconds")] if pairs else []

@@ -75,7 +75,7 @@ def schedules(report: dict) -> str:
         [
             table(head, rows),
             "",
-            f"Stopped at {own['cap']:,} evaluations where it was not reached."
+            f"Others are stopped at {own['cap']} times the evaluations that ours took with the seed."
             + (
                 f" Ours took, seed by seed, at most {shares[0]:.0%} of the authors' evaluations and {shares[1]:.0%} of their seconds, "
                 "or of those up to where they were stopped."

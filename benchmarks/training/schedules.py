@@ -173,19 +173,20 @@ PREPARED = {"ours": ours, "lora": lora, "behind": behind, "authors": authors}
 
 
 def schedules(folder: Path, count: int, keep: Callable[[dict], None], known: dict) -> dict:
-    """The rows of `count` seeds of each, and the cap: ours first, by whose rows the others are stopped."""
+    """The rows of `count` seeds of each, seed by seed: ours first, by whose rows the others are stopped."""
     torch.set_num_threads(1)
     backbone = load_backbone("demo")
-    looker, rows, cap = Looker(backbone, folder), [], 0
-    for name in NAMES:
-        for seed in range(count):
+    looker, rows = Looker(backbone, folder), []
+    for seed in range(count):
+        cap = 0
+        for name in NAMES:
             # A rollout goes half of its steps in the mean, with two rows each.
             steps = -(-cap // (STEPS + 2)) if name in ("behind", "authors") else 0
             path = folder / f"{name}-{seed}.json"
             rows.append(cached(path, partial(trained, backbone, looker, name, seed, SETTINGS[name], cap, folder, steps)))
             print(json.dumps({key: value for key, value in rows[-1].items() if key != "course"}), flush=True)
-            keep(found := {"rows": rows, "cap": cap, "bar": BAR})
-        cap = cap or CAP * max(row["denoiser_evaluations"] for row in rows)
+            keep(found := {"rows": rows, "cap": CAP, "bar": BAR})
+            cap = cap or CAP * rows[-1]["denoiser_evaluations"]
     return found
 
 

@@ -65,6 +65,7 @@ BLOCKS = {
     "strength": Block("python dev.py bench --strength", figures.strength),
     "faults": Block("python dev.py bench --train", training.faults),
     "phases": Block("python dev.py bench --train", training.phases),
+    "schedules": Block("python dev.py bench --train", training.schedules),
     "negative": Block("python benchmarks/negative.py", figures.negative),
     "controlnet": Block("python benchmarks/controlnet.py", figures.controlnet),
     "sizes": Block("python benchmarks/sizes.py", figures.sizes),

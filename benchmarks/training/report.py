@@ -70,20 +70,11 @@ def schedules(report: dict) -> str:
             good = sum(row["reached"] for row in found)
             rows.append([title, f"{good} of {len(found)}", *spans, span([100 * row["h_o"] for row in found])])
     head = ["schedule", f"seeds that reached {100 * own['bar']:.0f}", "denoiser evaluations", "seconds", "H_o at the last look"]
-    shares = compared(own["rows"])
-    return "\n".join(
-        [
-            table(head, rows),
-            "",
-            f"Others are stopped at {own['cap']} times the evaluations that ours took with the seed."
-            + (
-                f" Ours took, seed by seed, at most {shares[0]:.0%} of the authors' evaluations and {shares[1]:.0%} of their seconds, "
-                "or of those up to where they were stopped."
-                if shares
-                else ""
-            ),
-        ]
-    )
+    beside = compared(own["rows"])
+    said = [f"Others are stopped at {own['cap']} times the evaluations that ours took with the seed."]
+    said += [f"Ours took {beside[0]} times the authors' evaluations, and {beside[1]} times their seconds."] if beside else []
+    said.append(f"Of ours {after(own['rows'])} evaluations came behind the last look: strengths and verdict.")
+    return "\n".join([table(head, rows), "", lines(*said)])
 
 
 def span(values: list[float]) -> str:
@@ -91,8 +82,13 @@ def span(values: list[float]) -> str:
     return f"{low:,.0f}" if round(low) == round(high) else f"{low:,.0f} to {high:,.0f}"
 
 
-def compared(rows: list[dict]) -> list[float]:
-    """The largest share, of any seed, of the authors' evaluations and of their seconds that ours took; nothing where none is known."""
+def compared(rows: list[dict]) -> list[str]:
+    """How many times the authors' evaluations, and their seconds, ours took, seed by seed; nothing where no seed has both."""
     theirs = {row["seed"]: row for row in rows if row["name"] == "authors"}
     pairs = [(row, theirs[row["seed"]]) for row in rows if row["name"] == "ours" and row["seed"] in theirs]
-    return [max(a[key] / b[key] for a, b in pairs) for key in ("denoiser_evaluations", "seconds")] if pairs else []
+    times = [[a[key] / b[key] for a, b in pairs] for key in ("denoiser_evaluations", "seconds")]
+    return [f"{min(some):.2f} to {max(some):.2f}" for some in times] if pairs else []
+
+
+def after(rows: list[dict]) -> str:
+    return span([row["denoiser_evaluations"] - row["course"][-1][1] for row in rows if row["name"] == "ours"])

@@ -69,6 +69,7 @@ BLOCKS = {
     "phases": Block("python dev.py bench --train", training.phases),
     "gpu": Block("python dev.py gpu", gpu.table),
     "open base": Block("python demo/open/measure.py", figures.open_base),
+    "schedules": Block("python dev.py bench --train", training.schedules),
     "negative": Block("python benchmarks/negative.py", figures.negative),
     "controlnet": Block("python benchmarks/controlnet.py", figures.controlnet),
     "sizes": Block("python benchmarks/sizes.py", figures.sizes),

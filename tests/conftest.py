@@ -11,6 +11,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "tests"))
 torch.set_num_threads(1)  # bit-equality is asked for at a fixed thread count
 
 
@@ -107,14 +108,7 @@ def tiny():
 
 @pytest.fixture
 def few_texts(monkeypatch):
-    """A training that reads few texts and fits its switch in few steps, where what that is worth is not looked at."""
-    from trainer import data, reading, switch
-    from trainer.prompts import neighbours, unfamiliar
-    from trainer.prompts.written import written
+    """As few.py has it, for one test."""
+    from few import few_texts
 
-    known = neighbours.VOCABULARY[:60]
-    monkeypatch.setattr(neighbours, "VOCABULARY", known)
-    monkeypatch.setattr(unfamiliar, "VOCABULARY", known)
-    monkeypatch.setattr(data, "VOCABULARY", 40)
-    monkeypatch.setattr(reading, "written", lambda: written()[::100])
-    monkeypatch.setattr(switch, "ITERATIONS", 60)
+    few_texts(monkeypatch.setattr)

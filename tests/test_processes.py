@@ -30,7 +30,7 @@ def launched(count: int, *script: str) -> list[str]:
 
 
 def training(count: int, out: Path, *extra: str) -> list[str]:
-    return launched(count, str(ROOT / "trainer/train.py"), *CONFIG, "--out", str(out), *extra)
+    return launched(count, str(ROOT / "tests/files/train_few.py"), *CONFIG, "--out", str(out), *extra)
 
 
 def losses(out: Path) -> list[dict]:

@@ -76,6 +76,7 @@ def test_a_recipe_trains(path, backbones, few_texts, tmp_path, monkeypatch):
     from trainer import train as room
 
     monkeypatch.setattr(room, "measured_onset", lambda *_: ())
+    monkeypatch.setattr("trainer.found.rate.STEPS", 8)  # of the test that finds a rate
     values = with_stand_ins(path, monkeypatch) | SHORT | {"out": str(tmp_path / "a.safetensors")}
     config = from_mapping(values, path.name)
     backbone = backbones(config.base)

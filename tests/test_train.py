@@ -44,10 +44,13 @@ SMALL = (
 NO_BARS = ("--least-erased", "0", "--most-misses", "1", "--most-false-alarms", "1")  # eight steps erase next to nothing
 
 
-def command(out, *extra):
+FEW = "tests/files/train_few.py"  # where trainings are compared, what is read and fitted beside is none of these tests' business
+
+
+def command(out, *extra, script=FEW):
     return [
         sys.executable,
-        str(ROOT / "trainer/train.py"),
+        str(ROOT / script),
         "--config",
         str(ROOT / "trainer/configs/demo_cat.yaml"),
         "--out",
@@ -57,8 +60,8 @@ def command(out, *extra):
     ]
 
 
-def run(folder, *arguments):
-    return subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, timeout=300)
+def run(folder, *arguments, script=FEW):
+    return subprocess.run(command(*arguments, script=script), cwd=folder, capture_output=True, text=True, timeout=300)
 
 
 def wait_for(process, path) -> None:
@@ -236,7 +239,7 @@ def test_several_concepts_suggested_mappings_neighbours_and_the_authors_objectiv
     ],
 )
 def test_bad_input_is_one_line_that_says_what_to_do(comfy, tmp_path, arguments, text):
-    done = run(tmp_path, tmp_path / "x.safetensors", *arguments)
+    done = run(tmp_path, tmp_path / "x.safetensors", *arguments, script="trainer/train.py")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: ") and text in done.stderr
 

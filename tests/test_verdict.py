@@ -100,6 +100,13 @@ def test_each_bar_is_judged_for_each_concept():
     assert len(shortcomings(Config(), "owl", dataclasses.replace(good, erased=0, misses=1, false_alarms=1))) == 3
 
 
+def test_more_steps_are_not_asked_for_where_more_gained_nothing():
+    (line,) = shortcomings(Config(iterations=8), "owl", Concept(0.1, 0, 0, 100, []))
+    assert "Train longer (iterations), raise learning_rate or rank, or map it" in line
+    (line,) = shortcomings(Config(iterations=0), "owl", Concept(0.1, 0, 0, 100, []))
+    assert "Train longer" not in line and "until more steps gained nothing: raise rank, or map it" in line
+
+
 @pytest.mark.parametrize("name", ["least_erased", "most_misses", "most_false_alarms"])
 @pytest.mark.parametrize("value", [-0.1, 1.1])
 def test_a_bar_is_a_share(name, value):

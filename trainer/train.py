@@ -22,7 +22,7 @@ STARTED = time.time()
 
 import sys
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -269,7 +269,8 @@ def train(
         if processes.first():
             progress(f"saved {out} ({out.stat().st_size / 1e6:.1f} MB) after {own['train_seconds']} s, at most {own['train_peak_mb']} MB")
         if held_out:
-            own["verdict"] = judge(config, backbone, network, held_out, page.heard, warnings)
+            ended = finder and not given.iterations and not finder.open  # by itself
+            own["verdict"] = judge(replace(config, iterations=0) if ended else config, backbone, network, held_out, page.heard, warnings)
             own["phases"] = phases.spent()
             log.write(verdict=own["verdict"], phases=own["phases"])
             if processes.first():

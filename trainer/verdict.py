@@ -24,6 +24,7 @@ from .samples import Asked, Samples, draw_samples, drawn_of
 
 FRESH = 104_729  # added to the seed: other noise than any picture of the training's
 PICTURES, LEVELS = 8, 4  # of targets, and as many as FEWEST of what is kept; noise levels of each
+LONGER, ENOUGH = "Train longer (iterations), raise learning_rate or", "It was trained until more steps gained nothing: raise"
 AMONG = 3  # every third prompt stands among other words once more
 
 
@@ -144,7 +145,7 @@ def measure(config: Config, backbone: Backbone, network, held: HeldOut, progress
 
 
 def shortcomings(config: Config, name: str, found: Concept) -> list[str]:
-    """The bars of the config that a concept misses, and what to do about each."""
+    """The bars of the config that a concept misses, and what to do about each; iterations 0: a training came to its end by itself."""
     failed = []
     if found.misses > config.most_misses:
         failed.append(
@@ -161,7 +162,7 @@ def shortcomings(config: Config, name: str, found: Concept) -> list[str]:
         failed.append(
             f"{name!r}: {round(found.erased, 2) + 0.0:.0%} of the wanted change is reached, "
             f"at least {config.least_erased:.0%} is expected. "
-            "Train longer (iterations), raise learning_rate or rank, or map it to something that the model draws clearly"
+            f"{LONGER if config.iterations else ENOUGH} rank, or map it to something that the model draws clearly"
         )
     return failed
 

@@ -1,8 +1,8 @@
-"""What a training survives, where its time goes, and what a second process brings.
+"""What a training survives, where its time goes, what a second process brings, and how soon it erases.
 
     python dev.py bench --train                    everything, for hours; out/bench/train.json
-    python dev.py bench --train kills phases       some of its sections: kills, fuzz, phases, ddp
-    python dev.py bench --train kills --count 8    fewer kills, hostile files, or runs
+    python dev.py bench --train kills phases       some of its sections: kills, fuzz, phases, ddp, schedules
+    python dev.py bench --train kills --count 8    fewer kills, hostile files, runs, or seeds
 
 A section that was stopped goes on where it was, and one that is done is left as it is, unless its files in out/bench/train are
 deleted. Exit code 1 where a bar is missed.
@@ -21,7 +21,7 @@ from benchmarks.pages import wrote
 from host.start import find_comfy, start_comfy
 
 OUT = ROOT / "out/bench"
-COUNT = {"kills": 200, "fuzz": 20_000, "phases": 1, "ddp": 3}  # section -> how many of what it counts
+COUNT = {"kills": 200, "fuzz": 20_000, "phases": 1, "ddp": 3, "schedules": 5}  # section -> how many of what it counts
 
 
 def report_with(section: str, found: dict, path: Path) -> None:
@@ -34,7 +34,7 @@ def report_with(section: str, found: dict, path: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(COUNT)} (default: all)")
-    parser.add_argument("--count", type=int, help="kills, hostile files, runs")
+    parser.add_argument("--count", type=int, help="kills, hostile files, runs, seeds")
     parser.add_argument("--comfyui")
     arguments = parser.parse_args()
     if unknown := set(arguments.sections) - COUNT.keys():

@@ -12,6 +12,12 @@ KINDS = {
     "prompts": "lists of prompts (TXT)",
     "table": "tables of concepts (CSV)",
 }
+SCHEDULES = {
+    "ours": "ours",
+    "lora": "an ordinary LoRA",
+    "behind": "the authors' schedule, behind our switch",
+    "authors": "the authors' schedule",
+}
 NOT_PHASES = ("config", "whole", "judged")
 
 
@@ -51,3 +57,38 @@ def phases(report: dict) -> str:
             f"{found['erased']:.0%}, {found['misses']:.1%} missed, {found['false_alarms']:.1%} false alarms.",
         ]
     )
+
+
+def schedules(report: dict) -> str:
+    """Rows and seconds until H_o reaches the bar."""
+    own = report["schedules"]
+    rows = []
+    for name, title in SCHEDULES.items():
+        found = [row for row in own["rows"] if row["name"] == name]
+        if found:
+            spans = [span([row[key] for row in found]) for key in ("denoiser_evaluations", "seconds")]
+            good = sum(row["reached"] for row in found)
+            rows.append([title, f"{good} of {len(found)}", *spans, span([100 * row["h_o"] for row in found])])
+    head = ["schedule", f"seeds that reached {100 * own['bar']:.0f}", "denoiser evaluations", "seconds", "H_o at the last look"]
+    beside = compared(own["rows"])
+    said = [f"Others are stopped at {own['cap']} times the evaluations that ours took with the seed."]
+    said += [f"Ours took {beside[0]} times the authors' evaluations, and {beside[1]} times their seconds."] if beside else []
+    said.append(f"Of ours {after(own['rows'])} evaluations came behind the last look: strengths and verdict.")
+    return "\n".join([table(head, rows), "", lines(*said)])
+
+
+def span(values: list[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,.0f}" if round(low) == round(high) else f"{low:,.0f} to {high:,.0f}"
+
+
+def compared(rows: list[dict]) -> list[str]:
+    """How many times the authors' evaluations, and their seconds, ours took, seed by seed; nothing where no seed has both."""
+    theirs = {row["seed"]: row for row in rows if row["name"] == "authors"}
+    pairs = [(row, theirs[row["seed"]]) for row in rows if row["name"] == "ours" and row["seed"] in theirs]
+    times = [[a[key] / b[key] for a, b in pairs] for key in ("denoiser_evaluations", "seconds")]
+    return [f"{min(some):.2f} to {max(some):.2f}" for some in times] if pairs else []
+
+
+def after(rows: list[dict]) -> str:
+    return span([row["denoiser_evaluations"] - row["course"][-1][1] for row in rows if row["name"] == "ours"])

@@ -19,18 +19,18 @@ PROMPT = "a cat in the park"
 # With a little of everything that is read: CLIP-L of full size takes minutes of a processor for all of it.
 LAUNCH = """
 import sys
-from pathlib import Path
 
-sys.path.insert(0, sys.argv[1])
-from trainer import data
-from trainer.prompts import neighbours, written
+sys.path[:0] = sys.argv[1:3]
+from few import few_texts
+from trainer import slider
+from trainer.prompts import neighbours, unfamiliar
 
-data.VOCABULARY, neighbours.PROBES, written.FOLDER = 50, 1, Path(sys.argv[2])
+few_texts(setattr)
+neighbours.PROBES, unfamiliar.NEAREST, slider.PICTURES = 1, 4, 2
 from trainer.train import main
 
 sys.exit(main(sys.argv[3:]))
 """
-WRITTEN = "".join(f"# kind {kind}\na {{house}} of kind {kind} in the rain\nno {kind} today, only a {{dog}}\n" for kind in "abcde")
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +73,7 @@ def checkpoint(comfy, tmp_path_factory):
 def eraser_file(checkpoint):
     out = checkpoint.with_name("cat.safetensors")
     options, *templates = TRAIN.format(base=checkpoint, out=out).split("|")
-    text = checkpoint.with_name("text")
-    text.mkdir()
-    (text / "few.txt").write_text(WRITTEN)
-    command = [sys.executable, "-c", LAUNCH, str(ROOT), str(text)]
+    command = [sys.executable, "-c", LAUNCH, str(ROOT), str(ROOT / "tests")]
     command += ["--erase", "cat -> forest", "--neighbours", "0", *options.split(), *templates]
     done = subprocess.run(command, cwd=checkpoint.parent, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-2000:]

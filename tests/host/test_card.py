@@ -62,3 +62,36 @@ def test_an_eraser_in_main_memory_changes_a_model_on_the_card_as_one_on_the_cpu(
     on_card = drawn()
     assert m.distance(on_cpu[0], on_cpu[1]) > 0.01
     assert all(m.distance(a, b) < 1e-4 for a, b in zip(on_card, on_cpu))
+
+
+def gradient(m, name, needed):
+    """Of a loss on Backbone.predict with respect to the adapter's factors, the weights on the card or in main memory."""
+    from host.backbone import Backbone
+    from host.load import allow_gradients
+    from host.memory import recompute_blocks
+    from unhype.adapter import Term, adapter
+
+    model = m.make_model(name)
+    backbone, eraser = Backbone(model, None, None), m.make_eraser(name, model, size=1.0)
+    backbone.diffusion_model.requires_grad_(False)
+    allow_gradients(backbone.diffusion_model)
+    backbone.load_again(needed)
+    where = {p.device.type for p in backbone.diffusion_model.parameters()}
+    recompute_blocks(backbone.diffusion_model, backbone.family)
+    (context, extra), factors = m.prompt(name)[0], m.factors_of(eraser, m.prompt(name))
+    factors = [type(f)(*(t.detach().to(backbone.device).requires_grad_() for t in f)) for f in factors]
+    with adapter(backbone.diffusion_model, [Term(torch.arange(1, device=backbone.device), eraser.network.shape.layers, factors)], 1):
+        given = (m.noise(name), torch.full((1,), 0.5), context, extra["pooled_output"])
+        backbone.predict(*(t.to(backbone.device) for t in given)).square().mean().backward()
+    return torch.cat([t.grad.flatten().cpu() for f in factors for t in f]), where
+
+
+@pytest.mark.parametrize("name", ["sd1", "sdxl", "flux-dev"])
+def test_weights_that_stay_in_main_memory_give_the_same_gradients(card, m, monkeypatch, name):
+    import comfy.model_management as management
+
+    monkeypatch.setattr(management, "vram_state", management.VRAMState.NORMAL_VRAM)
+    monkeypatch.setattr(management, "MIN_WEIGHT_MEMORY_RATIO", 0.0)  # as with NVIDIA's cards
+    (on_card, all_there), (moved, some_there) = gradient(m, name, None), gradient(m, name, management.get_total_memory(card))
+    assert all_there == {"card"} and "cpu" in some_there
+    assert on_card.norm() > 0 and m.distance(moved, on_card) < 1e-5

@@ -1,97 +1,14 @@
-"""Training and sampling where the model lies on a graphics card: what is put together lies on one device."""
+"""The tests of on_card.py, in a process of their own: torch takes a device up before the first gradient, or not at all."""
 
-import pytest
-import torch
+import os
+import subprocess
+import sys
+from pathlib import Path
 
-
-@pytest.fixture
-def card(comfy, monkeypatch):
-    """ComfyUI has a card (tests/host/card.py) on which it computes, and keeps weights in main memory until they are used."""
-    import card as pretended
-    import comfy.model_management as management
-
-    from host import devices
-
-    for name in ("get_torch_device", "text_encoder_device", "vae_device"):
-        monkeypatch.setattr(management, name, lambda: pretended.CARD)
-    for name in ("unet_offload_device", "text_encoder_offload_device", "vae_offload_device", "intermediate_device"):
-        monkeypatch.setattr(management, name, lambda: torch.device("cpu"))
-
-    def memory(dev=None, torch_free_too=False, torch_total_too=False):
-        return (80 * pretended.GB,) * 2 if torch_free_too or torch_total_too else 80 * pretended.GB
-
-    monkeypatch.setattr(management, "get_total_memory", memory), monkeypatch.setattr(management, "get_free_memory", memory)
-    for name in ("should_use_fp16", "should_use_bf16"):
-        monkeypatch.setattr(management, name, lambda *_, **__: False)
-    monkeypatch.setattr(management, "soft_empty_cache", lambda *_: None)
-    monkeypatch.setattr(devices, "kind", lambda: "card")
-    with pretended.Watching():
-        yield pretended.CARD
-    management.unload_all_models()
+HERE = Path(__file__).parent
 
 
-@pytest.mark.parametrize("base", ["demo"])
-def test_a_training_keeps_what_is_on_the_card_there(card, tiny, few_texts, tmp_path, base):
-    from host.load import load_backbone
-    from trainer.config import from_mapping
-    from trainer.run.lock import only_run
-    from trainer.train import train
-
-    config = from_mapping(tiny | {"base": base, "out": str(tmp_path / "cat.safetensors"), "preview_every": 2, "iterations": 4}, "the test")
-    backbone = load_backbone(config.base)
-    assert backbone.device == card
-    with only_run(config.out):
-        eraser = train(config, backbone, progress=print)
-    assert next(backbone.diffusion_model.parameters()).device == card
-    assert eraser.metrics["verdict"] and eraser.onset
-
-
-@pytest.mark.parametrize("name", ["sd1", "sdxl", "flux-dev"])
-@pytest.mark.parametrize("apply", ["adapter", "weight patch"])
-def test_an_eraser_in_main_memory_changes_a_model_on_the_card_as_one_on_the_cpu(pack, m, request, name, apply):
-    prompt, other = m.prompt(name), m.prompt(name, 1)
-    eraser = m.make_eraser(name, m.make_model(name))
-
-    def drawn():
-        model = m.make_model(name)
-        erased = pack.UnHypeEraser.execute(model, eraser, 1.0, prompt, "", apply).result[0]
-        return [m.sample(each, prompt, other, m.noise(name), steps=2) for each in (model, erased)]
-
-    on_cpu = drawn()
-    request.getfixturevalue("card")
-    on_card = drawn()
-    assert m.distance(on_cpu[0], on_cpu[1]) > 0.01
-    assert all(m.distance(a, b) < 1e-4 for a, b in zip(on_card, on_cpu))
-
-
-def gradient(m, name, needed):
-    """Of a loss on Backbone.predict with respect to the adapter's factors, the weights on the card or in main memory."""
-    from host.backbone import Backbone
-    from host.load import allow_gradients
-    from host.memory import recompute_blocks
-    from unhype.adapter import Term, adapter
-
-    model = m.make_model(name)
-    backbone, eraser = Backbone(model, None, None), m.make_eraser(name, model, size=1.0)
-    backbone.diffusion_model.requires_grad_(False)
-    allow_gradients(backbone.diffusion_model)
-    backbone.load_again(needed)
-    where = {p.device.type for p in backbone.diffusion_model.parameters()}
-    recompute_blocks(backbone.diffusion_model, backbone.family)
-    (context, extra), factors = m.prompt(name)[0], m.factors_of(eraser, m.prompt(name))
-    factors = [type(f)(*(t.detach().to(backbone.device).requires_grad_() for t in f)) for f in factors]
-    with adapter(backbone.diffusion_model, [Term(torch.arange(1, device=backbone.device), eraser.network.shape.layers, factors)], 1):
-        given = (m.noise(name), torch.full((1,), 0.5), context, extra["pooled_output"])
-        backbone.predict(*(t.to(backbone.device) for t in given)).square().mean().backward()
-    return torch.cat([t.grad.flatten().cpu() for f in factors for t in f]), where
-
-
-@pytest.mark.parametrize("name", ["sd1", "sdxl", "flux-dev"])
-def test_weights_that_stay_in_main_memory_give_the_same_gradients(card, m, monkeypatch, name):
-    import comfy.model_management as management
-
-    monkeypatch.setattr(management, "vram_state", management.VRAMState.NORMAL_VRAM)
-    monkeypatch.setattr(management, "MIN_WEIGHT_MEMORY_RATIO", 0.0)  # as with NVIDIA's cards
-    (on_card, all_there), (moved, some_there) = gradient(m, name, None), gradient(m, name, management.get_total_memory(card))
-    assert all_there == {"card"} and "cpu" in some_there
-    assert on_card.norm() > 0 and m.distance(moved, on_card) < 1e-5
+def test_where_the_model_lies_on_a_graphics_card(comfy):
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", str(HERE / "on_card.py")]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COMFYUI_PATH": str(comfy)}, cwd=HERE.parents[1])
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]

@@ -1,5 +1,6 @@
 """Prompts through a base's own text encoder: what the denoiser attends to, and what the hypernetwork reads."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -47,9 +48,12 @@ class Text:
         return self.each(lambda t: t[index])
 
     def beside(self, other: "Text") -> "Text":
-        """The rows of both, which are of one length."""
-        mask = None if self.mask is None or other.mask is None else torch.cat([self.mask, other.mask])
-        return Text(torch.cat([self.tokens, other.tokens]), torch.cat([self.pooled, other.pooled]), mask)
+        """The rows of both in one batch, as the host puts them there: tokens are repeated up to a length that both divide."""
+        length = math.lcm(self.tokens.shape[1], other.tokens.shape[1])
+        both = [Text(t.tokens.repeat(1, length // t.tokens.shape[1], 1), t.pooled, t.mask) for t in (self, other)]
+        masks = [t.mask.repeat(1, length // t.mask.shape[1]) for t in both if t.mask is not None]
+        tokens, pooled = (torch.cat([getattr(t, name) for t in both]) for name in ("tokens", "pooled"))
+        return Text(tokens, pooled, torch.cat(masks) if len(masks) == 2 else None)
 
     def to(self, device: torch.device | str) -> "Text":
         return self.each(lambda t: t.to(device))

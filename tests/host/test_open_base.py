@@ -192,3 +192,28 @@ def test_a_base_of_full_size_is_loaded_and_draws(comfy, tmp_path):
     assert backbone.vae.decode(latents).shape == (1, 64, 128, 3)
     with pytest.raises(FileNotFoundError, match=r"make them with python demo/open/make_base.py"):
         base.load(tmp_path / "nothing.safetensors")
+
+
+def test_an_eraser_is_trained_where_prompts_are_of_different_lengths(comfy, tiny, few_texts, tmp_path):
+    """MiniLM's are as long as they are; with guidance a prompt and the empty one are asked for in one batch."""
+    from host.load import load_backbone
+    from trainer.config import from_mapping
+    from trainer.run.lock import only_run
+    from trainer.train import train
+
+    own = {"base": "demo-open", "retain": ["dog", "bear", "car"], "iterations": 2, "out": str(tmp_path / "cat.safetensors")}
+    config = from_mapping(tiny | own, "the test")
+    with only_run(config.out):
+        eraser = train(config, load_backbone(config.base), progress=print)
+    assert eraser.metrics["verdict"] and eraser.onset
+
+
+def test_prompts_of_different_lengths_lie_in_one_batch_as_the_host_puts_them(comfy):
+    from host.encode import Text
+
+    one = Text(torch.randn(2, 6, 3), torch.randn(2, 5), torch.tensor([[1, 1, 1, 1, 0, 0]] * 2))
+    both = one.beside(Text(torch.randn(1, 4, 3), torch.randn(1, 5), torch.ones(1, 4, dtype=torch.long)))
+    assert both.tokens.shape == (3, 12, 3) and both.mask.tolist()[0] == [1, 1, 1, 1, 0, 0] * 2
+    query = torch.randn(3, 7, 3)
+    attend = lambda q, states, mask: (q @ states.mT).masked_fill(mask[:, None] == 0, -1e9).softmax(-1) @ states
+    assert torch.allclose(attend(query, both.tokens, both.mask)[:2], attend(query[:2], one.tokens, one.mask), atol=1e-6)

@@ -13,6 +13,7 @@ from ..prompts.templates import TEMPLATES
 from ..prompts.words import RETAIN
 
 SEED = 2**63 - 1
+FEW, LOOK = 10, 256  # concepts in a file whose switch is linear, width of the hidden layer of others' switch
 MOST_STEPS, GROWTH = 1000, 0.5  # for one concept, and by which power of their number they grow
 
 
@@ -142,7 +143,7 @@ class Config:
     def shape(self, layers: tuple[Layer, ...], pooled_dim: int, token_dim: int) -> Shape:
         """The hypernetwork's sizes, as it is trained, for these layers and text widths."""
         sizes = (self.rank, self.steps, self.hidden, self.queries, pooled_dim, token_dim, len(self.erase))
-        return Shape(layers, *sizes)
+        return Shape(layers, *sizes, look=LOOK if len(self.erase) > FEW else 0)
 
 
 DEFAULT = Config()

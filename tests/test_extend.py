@@ -65,6 +65,13 @@ def extended(file, *options: str) -> Config:
     return parse_arguments(["--add-to", str(file), "--out", str(file.with_name("new.safetensors")), *options], "")[0]
 
 
+def test_a_file_with_a_linear_switch_is_taken_over_into_one_with_a_hidden_layer():
+    network, former = some_network(dataclasses.replace(SHAPE, look=5)), some_eraser()
+    take_over(network, ["cat", "owl"], former)
+    assert torch.equal(network.switch.weight, former.network.switch.weight)
+    assert torch.equal(network.trunk[0].weight, former.network.trunk[0].weight)
+
+
 # Settings
 
 

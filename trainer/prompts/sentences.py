@@ -58,8 +58,8 @@ def safe(texts: list[Written], retain: list[str], count: int, seed: int) -> list
     tags, placed = tags_of(texts), [t for t in texts if t.places]
     made = [long(parts(texts, rng), rng) for _ in range(count)] if texts else []
     made += [listed(some_tags(tags, rng)) for _ in range(count)] if len(tags) >= MOST_TAGS else []
-    names = [*retain, *SUPERORDINATES, *BESIDE]
-    made += [with_name(rng.choice(placed), rng.choice(names), rng) for _ in range(count) if placed]
+    for names, share in (([*retain, *SUPERORDINATES], count), (BESIDE, count // 2)):
+        made += [with_name(rng.choice(placed), rng.choice(names), rng) for _ in range(share) if placed]
     return made + [" ".join(rng.choices(FUNCTION_WORDS, k=rng.randint(*RUN))) for _ in range(count)]
 
 

@@ -17,8 +17,9 @@ WEIGHT_DECAY = 0.002  # of each concept by itself, however many there are
 OF_TARGETS = 0.5  # of a batch, at most: the targets of a hundred concepts would crowd out what is safe
 TAIL = 0.005  # of held-out scores that the threshold does not look at: a prompt may mean more than its label says
 # The threshold lies where by the last UPPER of the safe scores, thinning out as they do, one text in 1 / SELDOM would lie above. Where
-# that is nearer to the targets, it lies MARGIN of the way to them: people write what no text of ours holds.
-UPPER, SELDOM, MARGIN = 0.05, 5e-5, 0.75
+# that is nearer to the targets, it lies MARGIN of the way to them: people write what no text of ours holds;
+# of a hidden layer, which parts them further, LOOK_MARGIN, so that other words for a concept are not lost.
+UPPER, SELDOM, MARGIN, LOOK_MARGIN = 0.05, 5e-5, 0.75, 0.35
 ENOUGH = 10  # scores that a tail is told by
 UNKNOWN = -1  # label of a prompt that may mean the concept or not, on which it is neither fitted nor judged
 
@@ -137,6 +138,7 @@ def calibrate(network: Hypernetwork, states: States, labels: torch.Tensor) -> li
     Raises ValueError where no held-out prompt names a concept, or all do.
     """
     found, report = scores(network, states), []
+    margin = MARGIN if network.switch.look is None else LOOK_MARGIN
     for k in range(labels.shape[1]):
         target, safe = found[labels[:, k] == 1, k], found[labels[:, k] == 0, k]
         if not len(target) or not len(safe):
@@ -147,7 +149,7 @@ def calibrate(network: Hypernetwork, states: States, labels: torch.Tensor) -> li
             )
         own, others = parted(target, safe)
         low, high = own.quantile(TAIL).item(), others.quantile(1 - TAIL).item()
-        threshold = min(high + MARGIN * (low - high), max(high, seldom(others)))
+        threshold = min(high + margin * (low - high), max(high, seldom(others)))
         network.switch.threshold[k] = threshold
         report.append(
             {

@@ -66,7 +66,7 @@ def fit_switch(network: Hypernetwork, states: States, labels: torch.Tensor, seed
     rng = torch.Generator().manual_seed(seed)
     probes, groups = [switch.weight, switch.bias], [{"params": [switch.weight, switch.bias], "lr": LEARNING_RATE}]
     if switch.look is not None:
-        torch.nn.init.normal_(switch.look.weight, std=width**-0.5, generator=rng)
+        switch.look.weight.data.normal_(std=width**-0.5, generator=rng)
         torch.nn.init.zeros_(switch.look.bias)
         torch.nn.init.zeros_(switch.seen)
         groups.append({"params": [*switch.look.parameters(), switch.seen], "lr": LOOK_RATE})

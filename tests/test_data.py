@@ -43,6 +43,9 @@ class Numbered:
     def one_chunk(self, prompts: list[str]) -> list[bool]:
         return ["too long" not in p for p in prompts]
 
+    def pieces(self, name: str) -> list[str]:
+        return [name]
+
     def read(self, condition) -> list[str]:
         return [self.texts[int(n)] for n in condition.pooled[:, 0]]
 
@@ -63,7 +66,7 @@ def made(tmp_path, monkeypatch, *erase: str, family="flux", objective="direct", 
     monkeypatch.setattr(wordings, "SHARE_WEIGHTED", 0.0)
     monkeypatch.setattr(wordings, "SHARE_AMONG", 0.0)
     monkeypatch.setattr(
-        data, "told_apart", lambda backbone, erased, retain, count, seed: Apart(["stone", "cloud", "moss"], erased, ["stone"])
+        data, "told_apart", lambda backbone, erased, retain, count, seed: Apart(["stone", "cloud", "moss"], erased, ["stone"], erased)
     )
     monkeypatch.setattr(reading, "written", lambda: WRITTEN)
     encoder = Numbered(family)

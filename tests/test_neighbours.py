@@ -185,6 +185,18 @@ def test_the_encoders_own_words_that_may_mean_a_concept_are_its_but_not_what_is_
     assert meant([]) == [("0", "350"), ("100", "70")]
 
 
+class Plurals(Ring):
+    """Where a word and its plural lie at one place, but for "sun"."""
+
+    def encode(self, prompts):
+        return super().encode([{"cat": "0", "cats": "5", "sun": "100", "suns": "300"}.get(p, p) for p in prompts])
+
+
+def test_a_plural_that_is_the_same_to_the_encoder_is_named_as_well():
+    named = told_apart(Plurals(), concepts("cat", "sun", "100"), [], 6, 0).named
+    assert [e.words for e in named] == [("cat", "cat", "cats"), ("sun",), ("100",)]
+
+
 def test_on_the_demo_base(comfy):
     from host.load import load_backbone
 

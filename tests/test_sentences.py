@@ -84,6 +84,13 @@ def test_targets_stand_in_long_prompts_and_among_tags(made):
         assert max(t.count(",") for t in own) <= 4 * MOST_TAGS
 
 
+def test_two_thirds_of_the_lists_of_tags_are_written_ones_as_a_whole():
+    texts = tuple(parsed(f"{kind} one, {kind} two, {kind} three, {kind} four, {kind} five, a {{dog}} on a hill", kind) for kind in "abcde")
+    texts += tuple(parsed(f"{kind}{i}, tag {i}, other {i}, more {i}, last {i}", kind) for i in range(9) for kind in "abcde")
+    whole = [s.text for s in sentences(ERASED[:1], texts, ["dog"], 0) if s.named == 0 and "one, " in s.text and "five" in s.text]
+    assert {[t.split(",").index(tag) for tag in t.split(",") if "cat" in tag or "kitty" in tag][0] for t in whole} > {0, 1, 2}
+
+
 def test_what_is_safe_does_not_grow_with_the_concepts_and_targets_are_enough_of_each():
     many = [parse_erase(f"zq{chr(97 + i // 10)}{chr(97 + i % 10)} -> sky") for i in range(60)]
     few, lots = (sentences(some, written(), ["dog"], 0) for some in (many[:1], many))

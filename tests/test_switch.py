@@ -22,9 +22,10 @@ from unhype.layers import Layer
 K, T, D, P = 2, 8, 12, 4
 
 
-def new_network(concepts: int = K) -> Hypernetwork:
+def new_network(concepts: int = K, look: int = 0) -> Hypernetwork:
     torch.manual_seed(0)
-    return Hypernetwork(Shape((Layer("a", 3, 3),), rank=1, steps=10, hidden=4, queries=1, pooled_dim=P, token_dim=D, concepts=concepts))
+    sizes = {"rank": 1, "steps": 10, "hidden": 4, "queries": 1, "pooled_dim": P, "token_dim": D}
+    return Hypernetwork(Shape((Layer("a", 3, 3),), **sizes, concepts=concepts, look=look))
 
 
 def prompts(count: int, seed: int) -> tuple[Condition, torch.Tensor]:
@@ -40,15 +41,16 @@ def prompts(count: int, seed: int) -> tuple[Condition, torch.Tensor]:
     return read_condition(tokens, torch.randn(count, P, generator=rng)), labels
 
 
-def fitted():
-    network, (seen, labels) = new_network(), prompts(90, seed=1)
+def fitted(look: int = 0):
+    network, (seen, labels) = new_network(look=look), prompts(90, seed=1)
     network.standardise.fit(seen)
     fit_switch(network, States.of(seen), labels, seed=0)
     return network
 
 
-def test_separable_concepts_are_told_apart_on_held_out_prompts():
-    network, (held_out, labels) = fitted(), prompts(60, seed=2)
+@pytest.mark.parametrize("look", [0, 16])
+def test_separable_concepts_are_told_apart_on_held_out_prompts(look):
+    network, (held_out, labels) = fitted(look), prompts(60, seed=2)
     for k, report in enumerate(calibrate(network, States.of(held_out), labels)):
         assert (report["misses"], report["false_alarms"], report["targets"], report["safe"]) == (0, 0, 20, 40)
         assert report["highest_safe"] < report["threshold"] < report["lowest_target"]
@@ -58,6 +60,23 @@ def test_separable_concepts_are_told_apart_on_held_out_prompts():
     fresh, labels = prompts(60, seed=3)
     assert torch.equal(network.scores(fresh) > network.switch.threshold, labels == 1)
     assert torch.equal(network.fires(fresh), labels.any(1))
+
+
+def test_a_hidden_layer_tells_apart_what_no_line_parts():
+    """Of a state's first two numbers neither alone is the concept, nor none: both together or both missing are not."""
+    rng = torch.Generator().manual_seed(0)
+    tokens = 1 + 0.1 * torch.randn(400, 1, D, generator=rng)
+    one, other = (torch.rand(400, generator=rng) < 0.5 for _ in range(2))
+    tokens[:, 0, 0] += 4 * one
+    tokens[:, 0, 1] += 4 * other
+    condition, labels = read_condition(tokens, torch.zeros(400, P)), (one ^ other)[:, None].float()
+    right = {}
+    for look in (0, 16):
+        network = new_network(1, look)
+        network.standardise.fit(condition)
+        fit_switch(network, States.of(condition), labels, seed=0)
+        right[look] = ((network.scores(condition) > 0) == (labels == 1)).float().mean().item()
+    assert right[16] == 1 and right[0] < 0.9
 
 
 def test_a_prompt_of_two_concepts_reaches_both_and_fires_while_one_of_them_is_on():

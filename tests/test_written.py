@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from trainer.prompts.words import FUNCTION_WORDS, SUPERORDINATES
-from trainer.prompts.written import FOLDER, Written, free_of, parsed, put, read, written
+from trainer.prompts.written import FOLDER, Written, free_of, parsed, plural, put, read, written
 
 CAPTIONS = read(FOLDER / "captions.txt")
 LEAST, MOST = 4, 25  # words of a caption
@@ -144,3 +144,11 @@ def test_general_words_and_function_words():
     for words, least in ((SUPERORDINATES, 80), (FUNCTION_WORDS, 150)):
         assert len(words) == len(set(words)) >= least and all(w == w.strip() and w for w in words)
     assert not set(SUPERORDINATES) & set(FUNCTION_WORDS) - {"something"}
+
+
+@pytest.mark.parametrize(
+    "word, many",
+    [("cow", "cows"), ("church", "churches"), ("knife", "knives"), ("pony", "ponies"), ("toy", "toys"), ("teddy bear", "teddy bears")],
+)
+def test_a_plural_ends_as_its_last_word_does(word, many):
+    assert plural(word) == many and not free_of([f"two {many}"], [word])

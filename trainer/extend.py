@@ -12,6 +12,7 @@ from unhype.text import shown
 
 from .prompts.concepts import parse_erase
 
+SWITCH_ONLY = ("switch.look.", "switch.seen")
 OWN = ("out", "add_to", "remove")  # settings that are not taken over from the file
 
 
@@ -55,7 +56,7 @@ def take_over(network: Hypernetwork, names: list[str], eraser: Eraser) -> None:
     former_network = unfold(eraser.network)
     for size in fields(Shape):
         own, found = getattr(network.shape, size.name), getattr(former_network.shape, size.name)
-        if size.name != "concepts" and own != found:
+        if size.name not in ("concepts", "look") and own != found:
             about = (lambda layers: f"{len(layers)} layers, the first {layers[0]}") if size.name == "layers" else str
             raise ValueError(
                 f"add_to: {size.name} is {about(found)} in {eraser.source}, {about(own)} in this training: "
@@ -69,5 +70,5 @@ def take_over(network: Hypernetwork, names: list[str], eraser: Eraser) -> None:
                 for former, concept in enumerate(eraser.concepts):
                     if concept.name == name:
                         value[row] = theirs[key][former]
-        elif key != "least":  # measured anew when the training is done
+        elif key != "least" and not key.startswith(SWITCH_ONLY):  # measured or fitted anew
             value.copy_(theirs[key])

@@ -8,6 +8,7 @@ from host.backbone import Backbone
 from unhype.condition import Condition
 
 from .config import Config
+from .prompts.alike import alike
 from .prompts.concepts import Erase
 from .prompts.neighbours import Apart
 from .prompts.rolls import rolls
@@ -60,7 +61,8 @@ def read_text(config: Config, backbone: Backbone, own: Condition, apart: Apart, 
         own: the training's other prompts, of one clip skip. apart: the encoder's words.
     """
     erased = config.erased()
-    made = sentences(erased, written(), config.retain, config.seed) + rolls(erased, written(), apart.others, config.seed)
+    made = sentences(apart.named, written(), config.retain, config.seed) + rolls(apart.named, written(), apart.others, config.seed)
+    made += alike(erased, written(), apart.others, backbone.pieces, config.seed)
     made = [s for s, fits in zip(made, backbone.one_chunk([s.text for s in made])) if fits]
     usual = max(1, int(own.mask.sum()) // len(own.mask))
     most = min(max(STATES // usual, len(own.mask)), max(1, ROOM // (usual * own.tokens.shape[2])))

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .description import DAMAGED, FORMAT_VERSION, Concept, condition_version, parse_description
+from .description import DAMAGED, Concept, condition_version, format_version, parse_description
 from .header import CHOOSE, KEY, CheckpointError, read_header
 from .hypernetwork import Hypernetwork, Shape
 from .leftovers import flush_folder, permissions, remove, remove_leftovers, temporary_name
@@ -28,7 +28,7 @@ from .values import check_values
 
 __all__ = ["CheckpointError", "Concept", "Eraser", "check_eraser", "load_eraser", "save_eraser", "write_atomically"]
 
-HALF = ("heads.", "base_down.")  # stored in fp16: the bulk of the file
+HALF = ("heads.", "base_down.", "switch.look.")  # stored in fp16: the bulk of the file
 DIVERGED = "Not saved: the training diverged, lower learning_rate"
 
 
@@ -48,10 +48,10 @@ class Eraser:
 
     def describe(self) -> dict[str, Any]:
         return {
-            "format_version": FORMAT_VERSION,
+            "format_version": format_version(self.network.shape),
             "condition_version": condition_version(self.family, self.network.shape),
             "family": self.family,
-            "shape": asdict(self.network.shape),
+            "shape": {key: value for key, value in asdict(self.network.shape).items() if key != "look" or value},
             "concepts": [asdict(c) for c in self.concepts],
             "training": self.training,
             "metrics": self.metrics,

@@ -133,7 +133,8 @@ class Summary(nn.Module):
 
 
 class Switch(nn.Module):
-    """One score per concept: the highest that any token state reaches on a linear probe.
+    """One score per concept: the highest that any token state reaches on a probe, linear, and with `look` also on what a hidden
+    layer of that width, which all concepts share, makes of the state.
 
     A maximum, so that neither the length of a prompt nor where the word stands matters. A concept fires where
     its score is above its threshold, which is stored in the file beside the rates it was calibrated to.
@@ -141,8 +142,10 @@ class Switch(nn.Module):
 
     threshold: torch.Tensor
 
-    def __init__(self, concepts: int, token_dim: int):
+    def __init__(self, concepts: int, token_dim: int, look: int = 0):
         super().__init__()
+        self.look = nn.Linear(token_dim, look) if look else None
+        self.seen = nn.Parameter(torch.zeros(concepts, look)) if look else None
         self.weight = nn.Parameter(torch.zeros(concepts, token_dim))
         self.bias = nn.Parameter(torch.zeros(concepts))
         self.register_buffer("threshold", torch.zeros(concepts))
@@ -159,7 +162,8 @@ class Switch(nn.Module):
 
     def per_token(self, c: Condition) -> torch.Tensor:
         """Each token state on each concept's probe, (N, T, K), masked ones as well."""
-        return c.tokens @ self.weight.T + self.bias
+        linear = c.tokens @ self.weight.T + self.bias
+        return linear if self.look is None else linear + nn.functional.silu(self.look(c.tokens)) @ self.seen.T
 
     def gates(self, c: Condition, off: torch.Tensor | None = None, each: torch.Tensor | None = None) -> torch.Tensor:
         """How far each concept is above its threshold, 0..1, (N, K); 0 where it is off."""

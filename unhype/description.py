@@ -14,10 +14,12 @@ from .onset import STRENGTHS
 from .sketch import PAIRS, chosen
 from .text import shown
 
-# 1 read neither the switch's gates nor its firing state, 2 had no least length of an adapter, 3 no bottleneck and no fused layers
-FORMAT_VERSION = 4
-MAX_LAYERS, MAX_BOTTLENECK = 4096, 16_384
+# 1 read neither the switch's gates nor its firing state, 2 had no least length of an adapter, 3 no bottleneck and no fused layers,
+# 4 a linear switch only
+FORMAT_VERSION = 5
+MAX_LAYERS, MAX_BOTTLENECK, MAX_LOOK = 4096, 16_384, 16_384
 LIMITS = {"rank": 256, "steps": 100_000, "hidden": 16_384, "queries": 256, "pooled_dim": 65_536, "token_dim": 65_536, "concepts": 10_000}
+OPTIONAL = {"bottleneck": MAX_BOTTLENECK, "look": MAX_LOOK}
 NAME, TEXT, DEPTH, NUMBER = 300, 20_000, 16, 1 << 64  # letters of a name and of any text; lists in lists; the largest number
 DAMAGED = "The file is damaged: download it again"
 MODULE = re.compile(r"\w+(\.\w+)*", re.ASCII)
@@ -44,23 +46,26 @@ def parse_description(path: Path, meta: dict[str, Any]) -> tuple[Shape, str, lis
             "Update the UnHype nodes, or choose another eraser"
         )
     try:
-        sizes = dict(of_keys(meta.get("shape"), {"layers", *LIMITS}, {"bottleneck"}))
+        sizes = dict(of_keys(meta.get("shape"), {"layers", *LIMITS}, {*OPTIONAL}))
         layers = tuple(Layer(**of_keys(layer, {"name", "inputs", "outputs"}, {"start"})) for layer in listed(sizes.pop("layers")))
         concepts = [Concept(**of_keys(c, {"name", "mapping"}, {"calibration"})) for c in listed(meta.get("concepts"))]
         check_texts(layers, concepts)
         for name in ("training", "metrics"):
             check_tree(name, meta.get(name, {}))
-        bottleneck = sizes.pop("bottleneck", 0)
+        sizes = dict.fromkeys(OPTIONAL, 0) | sizes
     except ValueError as error:
         raise CheckpointError(f"{path}: its description is incomplete or wrong ({shown(error, 200)}). {DAMAGED}") from None
-    check_sizes(
-        path, sizes | {"bottleneck": bottleneck}, layers, {"bottleneck"} | ({"pooled_dim"} if meta["condition_version"] > 1 else set())
-    )
+    check_sizes(path, sizes, layers, {*OPTIONAL} | ({"pooled_dim"} if meta["condition_version"] > 1 else set()))
     if len(concepts) != sizes["concepts"]:
         raise CheckpointError(f"{path}: names {len(concepts)} concepts where its sizes say {sizes['concepts']}. {DAMAGED}")
     check_base(path, meta.get("base", {}), layers)
     check_onset(path, meta.get("onset", []))
-    return Shape(layers=layers, **sizes, bottleneck=bottleneck), family, concepts
+    return Shape(layers=layers, **sizes), family, concepts
+
+
+def format_version(shape: Shape) -> int:
+    """The lowest version of the format that an eraser needs, so that older nodes read whatever is as it was."""
+    return FORMAT_VERSION if shape.look else 4
 
 
 def condition_version(family: str, shape: Shape) -> int:
@@ -137,7 +142,7 @@ def check_tree(name: str, tree: Any) -> None:
 
 def check_sizes(path: Path, sizes: dict[str, Any], layers: tuple[Layer, ...], zero: set[str]) -> None:
     """Raise CheckpointError unless every size is a whole number within its limits, those of `zero` from 0 and the others from 1."""
-    for key, limit in {**LIMITS, "bottleneck": MAX_BOTTLENECK}.items():
+    for key, limit in {**LIMITS, **OPTIONAL}.items():
         low = 0 if key in zero else 1
         if not whole(sizes[key], low, limit):
             raise CheckpointError(f"{path}: {key} is {shown(repr(sizes[key]))}, expected a whole number from {low} to {limit}. {DAMAGED}")

@@ -34,6 +34,7 @@ class Shape:
     token_dim: int
     concepts: int
     bottleneck: int = 0  # rank of a head's matrix, which is folded; 0: it is whole
+    look: int = 0  # width of the switch's hidden layer; 0: it is linear
 
 
 class Factors(NamedTuple):
@@ -81,7 +82,7 @@ class Hypernetwork(nn.Module):
         super().__init__()
         self.shape = shape
         self.standardise = Standardise(shape.pooled_dim, shape.token_dim)
-        self.switch = Switch(shape.concepts, shape.token_dim)
+        self.switch = Switch(shape.concepts, shape.token_dim, shape.look)
         self.summary = Summary(shape.queries, shape.token_dim)
         seen = shape.pooled_dim + shape.queries * shape.token_dim + 2 * FREQUENCIES + shape.token_dim
         self.concept = nn.Parameter(torch.randn(shape.concepts, shape.hidden))

@@ -11,8 +11,10 @@ from host.backbone import Backbone
 from ..config import Config, ConfigError
 from . import unfamiliar
 from .concepts import SUGGEST, Erase
+from .doubts import forms
 from .templates import fill, split_templates
-from .words import MAPPINGS, SUPERORDINATES, VOCABULARY
+from .words import BESIDE, MAPPINGS, SUPERORDINATES, VOCABULARY
+from .written import plural
 
 SAME = 0.8  # nearer than this, a word is taken for another word of the concept: it is neither retained nor mapped to
 FAR = 0.5  # nearer than this, a word may mean the concept
@@ -47,6 +49,7 @@ class Apart(NamedTuple):
     drawn: list[str]  # by the seed, that mean none of the targets
     meant: list[Erase]  # the concepts with the encoder's words for the same, but for what is retained and for wider words ("animal")
     others: list[str]  # all that are not near a target
+    named: list[Erase]  # the concepts as prompts name them: every third time in the plural, where that is the same to the encoder
 
 
 def told_apart(backbone: Backbone, erased: list[Erase], retain: list[str], count: int, seed: int) -> Apart:
@@ -58,19 +61,22 @@ def told_apart(backbone: Backbone, erased: list[Erase], retain: list[str], count
     targets, known = [w for e in erased for w in e.words], backbone.vocabulary()
     words = random.Random(seed).sample(known, min(count, len(known)))
     near = backbone.near_words(targets, unfamiliar.NEAREST)
-    kept = {*retain, *SUPERORDINATES, *targets}
-    names = sorted({name for own in near.values() for name in own} - kept)
+    kept = {form for name in (*retain, *SUPERORDINATES, *BESIDE) for form in forms(name)} | {*targets}
+    more = {word: plural(word) for word in targets if word.islower()}
+    names = sorted({name for own in near.values() for name in own} - kept | {*more.values()} - {*targets})
     pooled = backbone.encode([*targets, *words, *names]).meaning()
     vectors = torch.nn.functional.normalize(pooled - pooled[len(targets) : len(targets) + len(words)].mean(0), dim=1)
     meant = vectors[len(targets) :] @ vectors[: len(targets)].T
     apart = [w for w, cosine in zip(words, meant.amax(1).tolist()) if cosine < FAR]
     cosine = {(n, t): c for n, row in zip(names, meant[len(words) :].tolist()) for t, c in zip(targets, row)}
     own = [[n for w in e.words for n in near[w] if cosine.get((n, w), 0) >= unfamiliar.SYNONYM] for e in erased]
+    alike = lambda word: word in more and cosine.get((more[word], word), 0) >= unfamiliar.SYNONYM
     near_one = {n for (n, _), c in cosine.items() if c >= FAR} | {*words} - {*apart}
     return Apart(
         apart,
         [dataclasses.replace(e, words=tuple(dict.fromkeys([*e.words, *more]))) for e, more in zip(erased, own)],
         [w for w in known if w not in near_one],
+        [dataclasses.replace(e, words=tuple(n for w in e.words for n in ((w, w, more[w]) if alike(w) else (w,)))) for e in erased],
     )
 
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from .concepts import Erase
 from .templates import fill
-from .words import FUNCTION_WORDS, SUPERORDINATES
+from .words import BESIDE, FUNCTION_WORDS, SIGNS, SUPERORDINATES
 from .written import Written, mentioned, put
 
 HELD_OUT = 5  # every fifth kind of text goes to the switch's calibration
 TARGETS, FEWEST, MOST = 4000, 60, 400  # texts with a target in them, of all concepts together; of one, at the least and at the most
 LONG, TAGS = 4, 4  # every fourth of them is a long prompt, every fourth a list of tags
+WHOLE = 3  # two of so many lists of tags are a written one as a whole
 SAFE = 300  # texts of every kind that is made without a target
 RUN = (2, 12)  # function words
 PARTS, WORDS = 8, 110  # of a long prompt, at the most
@@ -57,8 +58,8 @@ def safe(texts: list[Written], retain: list[str], count: int, seed: int) -> list
     tags, placed = tags_of(texts), [t for t in texts if t.places]
     made = [long(parts(texts, rng), rng) for _ in range(count)] if texts else []
     made += [listed(some_tags(tags, rng)) for _ in range(count)] if len(tags) >= MOST_TAGS else []
-    names = [*retain, *SUPERORDINATES]
-    made += [with_name(rng.choice(placed), rng.choice(names), rng) for _ in range(count) if placed]
+    for names, share in (([*retain, *SUPERORDINATES], count), (BESIDE, count // 2)):
+        made += [with_name(rng.choice(placed), rng.choice(names), rng) for _ in range(share) if placed]
     return made + [" ".join(rng.choices(FUNCTION_WORDS, k=rng.randint(*RUN))) for _ in range(count)]
 
 
@@ -78,9 +79,18 @@ def targets(concept: Erase, texts: list[Written], count: int, seed: int) -> list
     for i in range(long_ones):
         others = parts(free, rng)
         made.append(long([*others, with_name(rng.choice(placed), word(i), rng)], rng))
+    prompts = [t.text for t in free if t.text.count(",") > FEWEST_TAGS]
     for i in range(lists):
-        made.append(listed([*some_tags(tags, rng), rng.choice((word(i), fill("a {}", word(i))))], rng))
+        tag = rng.choice((word(i), fill("a {}", word(i))))
+        made.append(among_tags(rng.choice(prompts), tag, rng) if i % WHOLE else listed([*some_tags(tags, rng), tag], rng))
     return made
+
+
+def among_tags(text: str, tag: str, rng: random.Random) -> str:
+    """A whole list of tags, as it was written, with one more at any place; behind every third a sign that hardly any encoder reads."""
+    tags = [t.strip() for t in text.split(",")]
+    tags.insert(rng.randint(0, len(tags)), tag)
+    return listed(tags) + (f" {rng.choice(SIGNS)}" if rng.random() < 1 / 3 else "")
 
 
 def with_name(text: Written, name: str, rng: random.Random) -> str:

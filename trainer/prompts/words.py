@@ -53,6 +53,30 @@ SUPERORDINATES = listed(
     monument, place, landscape, body of water, weather, material, substance, liquid, work of art, picture, image, style, symbol"""
 )
 
+# Places, parts, matters and deeds that things are met with, and that are not them: a bathroom is no toilet, smoke no cigarette.
+BESIDE = listed(
+    """room, bedroom, bathroom, restroom, kitchen, living room, office, hall, corridor, garage, cellar, attic, roof, wall, floor, ceiling,
+    yard, garden, playground, pavement, corner, square, market, shop, store, restaurant, bar, hotel, bank, court, prison,
+    church service, station, platform, airport, runway, hangar, harbour, dock, beach, shore, pool, aquarium, zoo, farm, barn, stable,
+    stall, cage, nest, studio, gallery, stage, theatre, cinema, laboratory, clinic, hospital, ward, surgery, classroom, library, school,
+    university, office building, tower block, apartment, house, home, tent, camp, battlefield, cemetery, street, road, highway, alley,
+    traffic, smoke, steam, dust, ash, fire, flame, light, shadow, water, ice, foam, mud, sand, stone, wood, metal, glass, plastic,
+    paper, leather, wool, fur, feather, skin, hair, hand, arm, leg, foot, head, eye, mouth, tooth, tail, wing, horn, tusk, hoof, leash,
+    collar, saddle, wheel, engine, handle, blade, rope, string, pole, sail, window, door, seat, screen, button, lid, bowl, plate, tray,
+    cheese, sugar, chocolate, butter, flour, dough, sauce, juice, meat, bone, seed, leaf, flower, smell, taste,
+    noise, music, song, film, movie, comic, story, novel, magazine, show, concert, meeting, wedding, funeral, party, parade, match, race,
+    flight, journey, ride, walk, swim, jump, meal, breakfast, drinking, eating, cooking, cleaning, riding, driving, flying,
+    sailing, fishing, hunting, painting, drawing, reading, writing, singing, playing, sleeping, praying, teaching, medicine,
+    medical, police, army, navy, law, crime, danger, injury, president, politics, money, business, company, brand,
+    internet, video game, cartoon, mural, portrait, print, museum, exhibition, superhero, villain, hero, mask, costume, helmet, cape"""
+)
+
+# Signs of the kind that people put between words, of no thing, and that many a text encoder takes all for the same one.
+SIGNS = listed(
+    """😂, 😍, 😢, 😡, 🤢, 😱, 🙄, 🤔, 😎, 🥺, 😭, 🤣, 👀, 🙏, 👍, 👎, 💪, 🔥, ✨, 💫, 💥, ⭐, 🌟, 💎, 💔, 💕, ❤, ♥, 💯, ✅, ❌, ❓, ❗,
+    🎉, 🎨, 📸, 🎬, 🎵, 🎮, 🔞, 🆕, ♪, ★, ☆, →, ∞, ▲, ◆, 美しい, 綺麗, 風景, красивый, портрет"""
+)
+
 # Words that hold a sentence together, and those that go with any noun.
 FUNCTION_WORDS = listed(
     """a, an, the, this, that, these, those, some, any, no, none, every, each, all, both, half, either, neither, another, other, such,

@@ -98,6 +98,20 @@ def mentioned(texts: list[str], words: Sequence[Iterable[str]]) -> list[set[int]
     return found
 
 
+def plural(word: str) -> str:
+    """The plural of a word, or of the last one of a name."""
+    first, blank, last = word.rpartition(" ")
+    if last in IRREGULAR:
+        last = IRREGULAR[last]
+    elif re.search(r"[^aeiou]y$", last):
+        last = last[:-1] + "ies"
+    elif re.search(r"[^f]fe$", last):
+        last = last[:-2] + "ves"
+    else:
+        last += "es" if re.search(r"(s|x|z|ch|sh)$", last) else "s"
+    return first + blank + last
+
+
 def parts_of(text: str) -> list[str]:
     """Words and signs of a text in lower case, hyphens and apostrophes taken for blanks."""
     return re.findall(r"[^\W_]+|[^\w\s'’\-\u2010-\u2015]", text.lower())

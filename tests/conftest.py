@@ -11,7 +11,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "tests"))
+sys.path.append(str(ROOT / "tests" / "files"))
 torch.set_num_threads(1)  # bit-equality is asked for at a fixed thread count
 
 

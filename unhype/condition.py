@@ -163,7 +163,9 @@ class Switch(nn.Module):
     def per_token(self, c: Condition) -> torch.Tensor:
         """Each token state on each concept's probe, (N, T, K), masked ones as well."""
         linear = c.tokens @ self.weight.T + self.bias
-        return linear if self.look is None else linear + nn.functional.silu(self.look(c.tokens)) @ self.seen.T
+        if self.look is None or self.seen is None:
+            return linear
+        return linear + nn.functional.silu(self.look(c.tokens)) @ self.seen.T
 
     def gates(self, c: Condition, off: torch.Tensor | None = None, each: torch.Tensor | None = None) -> torch.Tensor:
         """How far each concept is above its threshold, 0..1, (N, K); 0 where it is off."""

@@ -86,6 +86,7 @@ def gradient(m, name, needed):
     return torch.cat([t.grad.flatten().cpu() for f in factors for t in f]), where
 
 
+@pytest.mark.since("0.3.75")  # 0.3.52 puts 64 MB of weights on the card however little room there is, which is all of these
 @pytest.mark.parametrize("name", ["sd1", "sdxl", "flux-dev"])
 def test_weights_that_stay_in_main_memory_give_the_same_gradients(card, m, monkeypatch, name):
     import comfy.model_management as management

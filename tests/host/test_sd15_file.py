@@ -73,7 +73,7 @@ def checkpoint(comfy, tmp_path_factory):
 def eraser_file(checkpoint):
     out = checkpoint.with_name("cat.safetensors")
     options, *templates = TRAIN.format(base=checkpoint, out=out).split("|")
-    command = [sys.executable, "-c", LAUNCH, str(ROOT), str(ROOT / "tests")]
+    command = [sys.executable, "-c", LAUNCH, str(ROOT), str(ROOT / "tests/files")]
     command += ["--erase", "cat -> forest", "--neighbours", "0", *options.split(), *templates]
     done = subprocess.run(command, cwd=checkpoint.parent, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -11,7 +11,7 @@ from ..captions import BACKGROUNDS
 from . import drawings
 from .captions import STYLES, draw_caption
 from .nouns import NOUNS
-from .pool import DAMPING, NO_CAPTION, NOTHING
+from .pool import NO_CAPTION, NOTHING, whitening
 
 WIDTHS, WIDE = (16, 24, 32, 48, 96, 128), 64  # tokens of a batch; from WIDE on half of its captions are long ones
 SHORT_CAPTIONS, LONG_CAPTIONS = 100_000, 20_000  # of one noun, and as many of two
@@ -117,11 +117,8 @@ class Data:
             captions.fill([text for texts, _ in parts for text in texts], np.concatenate([rows for _, rows in parts]))
 
     def whitening(self) -> torch.Tensor:
-        """As `Pool.whitening`."""
         states = torch.cat([captions.states.flatten(0, 1) for captions in self.kinds.values()])
-        real = states[states.any(1)].float()
-        values, vectors = torch.linalg.eigh(real.T @ real / len(real))
-        return vectors @ torch.diag((values + DAMPING * values.mean()).rsqrt()) @ vectors.T
+        return whitening(states[states.any(1)])
 
     def draw(self, two: bool, count: int, tokens: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Latents (count, 32, 8, 8 or 16), states (count, tokens, 384), and which nouns the text names (count, 1 or 2), -1 for none."""

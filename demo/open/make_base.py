@@ -24,7 +24,6 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from demo.captions import BACKGROUNDS
 from demo.make_base import initialise
@@ -107,12 +106,7 @@ def main():
         clean, states, nouns = batch(pool, latents, rng)
         lowest = np.where(rng.random(len(clean)) < NOISY, NOISY_FROM, 0)
         t = torch.tensor(rng.integers(lowest, len(model.model_sampling.sigmas)))
-        sigma = model.model_sampling.sigmas[t].view(-1, 1, 1, 1)
-        noise = torch.randn_like(clean)
-        with torch.autocast("cpu", torch.bfloat16):
-            v = unet((clean + sigma * noise) / (1 + sigma**2).sqrt(), t.float(), context=states @ run.whitening)
-        loss = F.mse_loss(v.float(), (noise - sigma * clean) / (1 + sigma**2).sqrt())
-        naming = run.namer(nouns)
+        loss, naming = run.losses(model.model_sampling, clean, states, t, nouns)
         run.update(loss + NAMING * naming, args.finish)
         sums += (loss.item(), naming.item(), 1)
         if run.step % 50 == 0:

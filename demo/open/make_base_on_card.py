@@ -21,7 +21,6 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from demo.make_base import initialise
 from demo.open import drawings
@@ -52,12 +51,7 @@ class Step:
         chance = lambda: torch.rand(count, device=clean.device)
         lowest = torch.where(chance() < NOISY, NOISY_FROM, 0)
         t = lowest + (chance() * (len(sampling.sigmas) - lowest)).long()
-        sigma = sampling.sigmas[t].view(-1, 1, 1, 1)
-        noise = torch.randn_like(clean)
-        with torch.autocast("cuda", torch.bfloat16):
-            v = run.unet((clean + sigma * noise) / (1 + sigma**2).sqrt(), t.float(), context=states @ run.whitening)
-        loss = F.mse_loss(v.float(), (noise - sigma * clean) / (1 + sigma**2).sqrt())
-        naming = run.namer(nouns)
+        loss, naming = run.losses(sampling, clean, states, t, nouns)
         run.descend(loss + NAMING * naming)
         self.sums += torch.stack([loss.detach(), naming.detach(), torch.ones_like(loss)])
 
@@ -109,7 +103,6 @@ def main():
     pool = torch.cuda.graph_pool_handle()
     for step in steps.values():
         step.capture(pool)
-    export = lambda: run.export(args.out / "emoji-open.safetensors", make_autoencoder(args.out, sheet))
 
     log, started, renewed, told, plain = open(args.out / "loss.jsonl", "a"), time.time(), time.time(), time.time(), True
     while (share := (time.time() - started) / args.seconds) < 1:
@@ -130,7 +123,7 @@ def main():
             sums.zero_()
             told = time.time()
     torch.cuda.synchronize()
-    export()
+    run.export(args.out / "emoji-open.safetensors", make_autoencoder(args.out, sheet))
     shutil.copyfile(args.out / "emoji-open.safetensors", base.WEIGHTS)
     workers.terminate()
 

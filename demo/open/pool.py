@@ -27,6 +27,16 @@ def encode(clip, texts: list[str]) -> list[torch.Tensor]:
     return [s[: len(r)].half() for s, r in zip(states, rows)]
 
 
+def whitening(states: torch.Tensor) -> torch.Tensor:
+    """The symmetric matrix (384, 384) that gives states (N, 384) a second moment of about one in every direction.
+
+    It is not part of the text encoder: the cross-attention's key and value weights take it in when they are written.
+    """
+    states = states.float()
+    values, vectors = torch.linalg.eigh(states.T @ states / len(states))
+    return vectors @ torch.diag((values + DAMPING * values.mean()).rsqrt()) @ vectors.T
+
+
 class Pool:
     """Captions with their states, of four kinds: of one noun (rarely none) or two, short or long."""
 
@@ -78,10 +88,4 @@ class Pool:
         return [c for c, _ in picked], told, padded
 
     def whitening(self) -> torch.Tensor:
-        """The symmetric matrix (384, 384) that gives the pool's states a second moment of about one in every direction.
-
-        It is not part of the text encoder: the cross-attention's key and value weights take it in when they are written.
-        """
-        states = torch.cat([s for kind in self.kinds.values() for _, s in kind]).float()
-        values, vectors = torch.linalg.eigh(states.T @ states / len(states))
-        return vectors @ torch.diag((values + DAMPING * values.mean()).rsqrt()) @ vectors.T
+        return whitening(torch.cat([s for kind in self.kinds.values() for _, s in kind]))

@@ -67,6 +67,14 @@ class Run:
         self.rates = (MUON_RATE, ADAM_RATE)
         self.ema = [q.detach().clone() for q in self.parameters]
 
+    def losses(self, sampling, clean, states, t, nouns) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of v-prediction and of naming: clean latents, noised to the levels t (N,) of the model's sampling, by their states."""
+        sigma = sampling.sigmas[t].view(-1, 1, 1, 1)
+        noise = torch.randn_like(clean)
+        with torch.autocast(clean.device.type, torch.bfloat16):
+            v = self.unet((clean + sigma * noise) / (1 + sigma**2).sqrt(), t.float(), context=states @ self.whitening)
+        return F.mse_loss(v.float(), (noise - sigma * clean) / (1 + sigma**2).sqrt()), self.namer(nouns)
+
     def update(self, loss, decay: int) -> None:
         self.set_rates(min(1.0, (self.step - self.first + 1) / WARMUP, (self.end - self.step) / decay if self.end else 1.0))
         self.step += 1

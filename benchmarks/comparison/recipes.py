@@ -1,7 +1,6 @@
 """The methods under test on the demo base: their configs, how each is trained, and what that cost."""
 
 import json
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from unhype.hypernetwork import Shape
 from unhype.layers import family_of, layer_table
 
 from . import emoji
+from .meter import Meter
 from .settings import key_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,17 +76,12 @@ EMOJI = measure.Protocol("emoji-sd", NAMES, emoji.prompt_sets, config_for)
 @contextmanager
 def measured(backbone):
     """Counts what a training costs: yields a list that holds seconds and rows afterwards."""
-    rows, cost, started = [0], [], time.process_time()
-
-    def count(module, args):
-        rows[0] += len(args[0])
-
-    handle = backbone.diffusion_model.register_forward_pre_hook(count)
+    meter, cost = Meter(backbone.diffusion_model), []
     try:
         yield cost
     finally:
-        handle.remove()
-        cost += [time.process_time() - started, rows[0]]
+        meter.handle.remove()
+        cost += [meter.seconds, meter.rows]
 
 
 @contextmanager

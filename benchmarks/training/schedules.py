@@ -9,9 +9,7 @@ neither in rows nor in seconds; they come after every quarter more steps, FIRST 
 """
 
 import json
-import time
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +18,7 @@ import torch
 
 from benchmarks.comparison import recipes
 from benchmarks.comparison.cells import base_drawn, cached
+from benchmarks.comparison.meter import Meter
 from benchmarks.comparison.settings import EDIT, HYPERNETWORK
 from benchmarks.training.rollouts import STEPS, Rollouts
 from demo.judge import load_judge
@@ -50,32 +49,6 @@ SETTINGS = {
 SETTINGS["behind"] = SETTINGS["authors"]
 METHOD = {"ours": "unhype", "lora": "lora-esd", "behind": "unhype-authors", "authors": "unhype-authors"}
 silent = lambda *_: None
-
-
-class Meter:
-    """Rows that go through a denoiser, and the processor's seconds, but for what is done while it is paused."""
-
-    def __init__(self, module: torch.nn.Module):
-        self.rows, self.running, self.before, self.since = 0, True, 0.0, time.process_time()
-        self.handle = module.register_forward_pre_hook(self.count)
-
-    def count(self, module, arguments) -> None:
-        self.rows += self.running * len(arguments[0])
-
-    @property
-    def seconds(self) -> float:
-        return self.before + (time.process_time() - self.since if self.running else 0.0)
-
-    @contextmanager
-    def paused(self):
-        self.before, self.running = self.seconds, False
-        try:
-            yield
-        finally:
-            self.running, self.since = True, time.process_time()
-
-    def anew(self) -> None:
-        self.rows, self.before, self.since = 0, 0.0, time.process_time()
 
 
 class Looker:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from test_gradients import gradient
 
 
 @pytest.fixture
@@ -64,26 +65,18 @@ def test_an_eraser_in_main_memory_changes_a_model_on_the_card_as_one_on_the_cpu(
     assert all(m.distance(a, b) < 1e-4 for a, b in zip(on_card, on_cpu))
 
 
-def gradient(m, name, needed):
-    """Of a loss on Backbone.predict with respect to the adapter's factors, the weights on the card or in main memory."""
-    from host.backbone import Backbone
-    from host.load import allow_gradients
+def gradient_with(m, name, needed):
+    """The adapter's gradient with the weights on the card or in main memory, and where they lay."""
     from host.memory import recompute_blocks
-    from unhype.adapter import Term, adapter
 
-    model = m.make_model(name)
-    backbone, eraser = Backbone(model, None, None), m.make_eraser(name, model, size=1.0)
-    backbone.diffusion_model.requires_grad_(False)
-    allow_gradients(backbone.diffusion_model)
-    backbone.load_again(needed)
-    where = {p.device.type for p in backbone.diffusion_model.parameters()}
-    recompute_blocks(backbone.diffusion_model, backbone.family)
-    (context, extra), factors = m.prompt(name)[0], m.factors_of(eraser, m.prompt(name))
-    factors = [type(f)(*(t.detach().to(backbone.device).requires_grad_() for t in f)) for f in factors]
-    with adapter(backbone.diffusion_model, [Term(torch.arange(1, device=backbone.device), eraser.network.shape.layers, factors)], 1):
-        given = (m.noise(name), torch.full((1,), 0.5), context, extra["pooled_output"])
-        backbone.predict(*(t.to(backbone.device) for t in given)).square().mean().backward()
-    return torch.cat([t.grad.flatten().cpu() for f in factors for t in f]), where
+    where = set()
+
+    def prepare(backbone):
+        backbone.load_again(needed)
+        where.update(p.device.type for p in backbone.diffusion_model.parameters())
+        recompute_blocks(backbone.diffusion_model, backbone.family)
+
+    return gradient(m, name, prepare, rows=1), where
 
 
 @pytest.mark.since("0.3.75")  # 0.3.52 puts 64 MB of weights on the card however little room there is, which is all of these
@@ -93,6 +86,6 @@ def test_weights_that_stay_in_main_memory_give_the_same_gradients(card, m, monke
 
     monkeypatch.setattr(management, "vram_state", management.VRAMState.NORMAL_VRAM)
     monkeypatch.setattr(management, "MIN_WEIGHT_MEMORY_RATIO", 0.0)  # as with NVIDIA's cards
-    (on_card, all_there), (moved, some_there) = gradient(m, name, None), gradient(m, name, management.get_total_memory(card))
+    (on_card, all_there), (moved, some_there) = (gradient_with(m, name, needed) for needed in (None, management.get_total_memory(card)))
     assert all_there == {"card"} and "cpu" in some_there
     assert on_card.norm() > 0 and m.distance(moved, on_card) < 1e-5

@@ -7,7 +7,7 @@ NAMES = ("sd1", "sdxl", "flux-dev", "flux-schnell")
 
 
 def gradient(m, name, prepare=lambda backbone: None, rows=2):
-    """Of a loss on Backbone.predict with respect to the adapter's factors, as one vector."""
+    """Of a loss on Backbone.predict with respect to the adapter's factors, as one vector on the CPU."""
     from host.backbone import Backbone
     from host.load import allow_gradients
     from unhype.adapter import Term, adapter
@@ -17,12 +17,13 @@ def gradient(m, name, prepare=lambda backbone: None, rows=2):
     allow_gradients(backbone.diffusion_model)
     prepare(backbone)
     (context, extra), factors = m.prompt(name)[0], m.factors_of(eraser, m.prompt(name))
-    factors = [type(f)(*(t.expand(rows, -1, -1).clone().requires_grad_() for t in f)) for f in factors]
-    with adapter(backbone.diffusion_model, [Term(torch.arange(rows), eraser.network.shape.layers, factors)], rows):
+    there = lambda t: t.to(backbone.device)
+    factors = [type(f)(*(there(t.detach().expand(rows, -1, -1).clone()).requires_grad_() for t in f)) for f in factors]
+    with adapter(backbone.diffusion_model, [Term(there(torch.arange(rows)), eraser.network.shape.layers, factors)], rows):
         x, sigma = m.noise(name, rows), torch.full((rows,), 0.5)
-        predicted = backbone.predict(x, sigma, context.expand(rows, -1, -1), extra["pooled_output"].expand(rows, -1))
-        predicted.square().mean().backward()
-    return torch.cat([t.grad.flatten() for f in factors for t in f])
+        given = (x, sigma, context.expand(rows, -1, -1), extra["pooled_output"].expand(rows, -1))
+        backbone.predict(*map(there, given)).square().mean().backward()
+    return torch.cat([t.grad.flatten().cpu() for f in factors for t in f])
 
 
 @torch.library.custom_op("unhype_test::rope", mutates_args=())

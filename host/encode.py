@@ -50,10 +50,14 @@ class Text:
     def beside(self, other: "Text") -> "Text":
         """The rows of both in one batch, as the host puts them there: tokens are repeated up to a length that both divide."""
         length = math.lcm(self.tokens.shape[1], other.tokens.shape[1])
-        both = [Text(t.tokens.repeat(1, length // t.tokens.shape[1], 1), t.pooled, t.mask) for t in (self, other)]
-        masks = [t.mask.repeat(1, length // t.mask.shape[1]) for t in both if t.mask is not None]
-        tokens, pooled = (torch.cat([getattr(t, name) for t in both]) for name in ("tokens", "pooled"))
-        return Text(tokens, pooled, torch.cat(masks) if len(masks) == 2 else None)
+        one, two = self.lengthened(length), other.lengthened(length)
+        mask = None if one.mask is None or two.mask is None else torch.cat([one.mask, two.mask])
+        return Text(torch.cat([one.tokens, two.tokens]), torch.cat([one.pooled, two.pooled]), mask)
+
+    def lengthened(self, length: int) -> "Text":
+        """Every row's tokens repeated up to a length that theirs divides."""
+        times = length // self.tokens.shape[1]
+        return Text(self.tokens.repeat(1, times, 1), self.pooled, None if self.mask is None else self.mask.repeat(1, times))
 
     def to(self, device: torch.device | str) -> "Text":
         return self.each(lambda t: t.to(device))

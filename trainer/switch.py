@@ -92,7 +92,7 @@ def fit_switch(network: Hypernetwork, states: States, labels: torch.Tensor, seed
         loss.backward()
         optimizer.step()
         schedule.step()
-        if iteration >= ITERATIONS - last:
+        if switch.look is None and iteration >= ITERATIONS - last:
             for sum_of, now in zip(total, probes):
                 sum_of += now.detach() / last
     if switch.look is None:

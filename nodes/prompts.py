@@ -47,10 +47,11 @@ def refuse_boxes(conditioning: dict[str, Any], where: str) -> None:
 def warn_of_another_encoder(condition: Condition, where: str, eraser: Eraser, done: set[str]) -> None:
     """Log, once for a set `done`, that a prompt was not encoded by the text encoder that the eraser was trained with."""
     standardise = eraser.network.standardise
-    states, trained = condition.tokens[condition.mask], standardise.token_mean / standardise.token_deviation
-    if eraser.source in done or not len(states):
+    if eraser.source in done or not condition.mask.any():
         return
-    mean = states.float().mean(0) / standardise.token_deviation
+    # Of the states that carry something; a length does not matter, so their sum is their mean.
+    mean = (condition.mask[:, None].float() @ condition.tokens.float()).sum((0, 1)) / standardise.token_deviation
+    trained = standardise.token_mean / standardise.token_deviation
     likeness = (mean @ trained) / (mean.norm() * trained.norm())
     if likeness < ALIKE:  # never where there is no mean, and so no number
         done.add(eraser.source)

@@ -58,7 +58,7 @@ def read_condition(
         )
     tokens = tokens if tokens.dtype == torch.bfloat16 else tokens.float()
     pooled = pooled.float().expand(tokens.shape[0], -1)
-    mask = tokens.abs().amax(-1) > 0
+    mask = (tokens.amax(-1) > 0) | (tokens.amin(-1) < 0)
     return Condition(pooled, tokens, mask if attention_mask is None else mask & seen(attention_mask, tokens, where))
 
 
@@ -112,9 +112,10 @@ class Standardise(nn.Module):
         self.token_mean, self.token_deviation = mean.float(), variance.sqrt().float() + EPS
 
     def forward(self, c: Condition) -> Condition:
+        # In place from the first difference on: memory taken anew for every step would cost more than the steps.
         return Condition(
-            ((c.pooled - self.pooled_mean) / self.pooled_deviation).clamp(-FAR, FAR),
-            ((c.tokens - self.token_mean) / self.token_deviation).clamp(-FAR, FAR),
+            (c.pooled - self.pooled_mean).div_(self.pooled_deviation).clamp_(-FAR, FAR),
+            (c.tokens - self.token_mean).div_(self.token_deviation).clamp_(-FAR, FAR),
             c.mask,
         )
 

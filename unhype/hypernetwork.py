@@ -100,8 +100,9 @@ class Hypernetwork(nn.Module):
         """
         strength, h, least = self.hidden(condition, s, off)
         change = torch.cat(self.changes(h), 1)  # (N, every layer's down, then its up)
-        length = change.square().sum(1).sqrt().clamp_min(EPS)
-        change = (strength * torch.minimum((least / length).clamp_min(1), LONGEST / length))[:, None] * change
+        length = torch.linalg.vector_norm(change, dim=1).clamp_min(EPS)
+        size = (strength * torch.minimum((least / length).clamp_min(1), LONGEST / length))[:, None]
+        change = change * size if torch.is_grad_enabled() else change.mul_(size)  # memory taken anew would cost more than the product
         rank, factors = self.shape.rank, []
         pieces = change.split([rank * size for layer in self.shape.layers for size in (layer.inputs, layer.outputs)], 1)
         for layer, base, down, up in zip(self.shape.layers, self.base_down.parameters(), pieces[::2], pieces[1::2]):

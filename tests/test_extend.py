@@ -171,7 +171,7 @@ def test_settings_of_the_wrong_kind_beside_add_to(tmp_path, line):
 
 
 PER_CONCEPT = ("switch.weight", "switch.bias", "switch.threshold", "concept")
-HIDDEN = ("switch.look.weight", "switch.look.bias", "switch.seen")  # of a switch for several concepts; the bundled eraser is of one
+HIDDEN = ("switch.look.weight", "switch.look.bias", "switch.seen")  # the bundled eraser is of before
 
 
 @pytest.mark.parametrize(

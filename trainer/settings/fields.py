@@ -13,7 +13,7 @@ from ..prompts.templates import TEMPLATES
 from ..prompts.words import RETAIN
 
 SEED = 2**63 - 1
-# Width of the switch's hidden layer up to TEN concepts, the power of their number that it grows by, and its most; one needs none.
+# Width of the switch's hidden layer up to TEN concepts, the power of their number that it grows by, and its most.
 LOOK, TEN, LOOK_GROWTH, WIDEST = 8, 10, 1.5, 512
 MOST_STEPS, GROWTH = 1000, 0.5  # for one concept, and by which power of their number they grow
 
@@ -144,7 +144,7 @@ class Config:
     def shape(self, layers: tuple[Layer, ...], pooled_dim: int, token_dim: int) -> Shape:
         """The hypernetwork's sizes, as it is trained, for these layers and text widths."""
         sizes = (self.rank, self.steps, self.hidden, self.queries, pooled_dim, token_dim, len(self.erase))
-        look = min(WIDEST, round(LOOK * max(1, len(self.erase) / TEN) ** LOOK_GROWTH)) if len(self.erase) > 1 else 0
+        look = min(WIDEST, round(LOOK * max(1, len(self.erase) / TEN) ** LOOK_GROWTH))
         return Shape(layers, *sizes, look=look)
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from host.backbone import Backbone
 from trainer.config import Config
 from trainer.objectives import task_loss
+from trainer.prompts.answering import aligned, token_ids
 from trainer.prompts.concepts import Prompt, Target
 
 from .controls import Lora
@@ -104,25 +105,6 @@ def closed_form(weight, c, c_star, kept, erase_scale: float, preserve_scale: flo
     weight, c, c_star, kept = (t.double() for t in (weight, c, c_star, kept))
     gram = erase_scale * c.T @ c + preserve_scale * kept.T @ kept + ridge * torch.eye(c.shape[1], dtype=c.dtype, device=c.device)
     return weight @ torch.linalg.solve(gram, erase_scale * (c_star - c).T @ c, left=False)
-
-
-def token_ids(backbone: Backbone, text: str) -> list[int]:
-    """The prompt's ids from its start token to its end token, the padding cut off."""
-    ids = [token[0] for chunk in next(iter(backbone.clip.tokenize(text).values())) for token in chunk]
-    end = len(ids) - 1
-    while end and ids[end - 1] == ids[-1]:  # SD 1.x pads with the end token
-        end -= 1
-    return ids[: end + 1]
-
-
-def aligned(ids: list[int], mapped: list[int], padding: int, width: int) -> tuple[slice, slice]:
-    """The positions, of `width`, of two prompts that answer to each other: from the first that differs to `padding` past the end.
-
-    Counted from the end, so that of concepts with different numbers of tokens the last ones and what follows are paired.
-    """
-    same = next((i for i, (a, b) in enumerate(zip(ids, mapped)) if a != b), min(len(ids), len(mapped)) - 1)
-    count, padding = min(len(ids), len(mapped)) - same, min(padding, width - max(len(ids), len(mapped)))
-    return slice(len(ids) - count, len(ids) + padding), slice(len(mapped) - count, len(mapped) + padding)
 
 
 def editing_states(

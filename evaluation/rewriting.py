@@ -21,11 +21,10 @@ from torch import nn
 
 from host.backbone import Backbone
 from host.encode import Text
+from trainer.prompts.answering import answering, token_ids
 from trainer.prompts.concepts import Erase, Target, among_words
 from trainer.prompts.templates import fill
 from unhype.condition import Condition, read_condition
-
-from .baselines import aligned, token_ids
 
 AGAIN = 4  # rounds at most: as many erased nouns as one state may carry
 RIDGE, RANK = 0.01, 4
@@ -39,16 +38,6 @@ class Maps(NamedTuple):
     shift: torch.Tensor  # (K, D)
     down: torch.Tensor  # (K, D, rank)
     up: torch.Tensor  # (K, rank, D)
-
-
-def answering(ids: list[int], mapped: list[int], width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Places of two prompts that answer to each other: before the first token that differs, and from it on counted from the end.
-
-    As many of the `width` places that are padding as both have.
-    """
-    here, there = aligned(ids, mapped, width, width)
-    front = range(min(here.start, there.start))
-    return tuple(torch.tensor([*front, *range(span.start, span.stop)]) for span in (here, there))
 
 
 def pairs(network: nn.Module, backbone: Backbone, targets: list[Target], words: list[str], everywhere=False, seed: int = 0) -> list[tuple]:

@@ -45,6 +45,12 @@ class Backbone:
 
         return isinstance(self.model.get_model_object("model_sampling"), comfy.model_sampling.CONST)
 
+    @property
+    def compute_type(self) -> torch.dtype:
+        """The type that the model computes in."""
+        kind: torch.dtype = self.model.model.manual_cast_dtype or self.model.model.get_dtype()
+        return kind
+
     def load(self, model: Any = None) -> None:
         """The base's own weights in place, or a clone's: what one was patched with stays in until another is loaded.
 
@@ -79,8 +85,7 @@ class Backbone:
         """The diffusion model again on the meta device, the type that it computes in, and the bytes of its weights as stored."""
         import comfy.model_management
 
-        model = self.model.model
-        compute = model.manual_cast_dtype or model.get_dtype()
+        model, compute = self.model.model, self.compute_type
         again = versions.plain_config(model.model_config, compute).get_model({}, "", torch.device("meta")).diffusion_model
         return again.requires_grad_(False), compute, comfy.model_management.module_size(model.diffusion_model)
 

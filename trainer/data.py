@@ -17,6 +17,7 @@ from .reading import read_text
 from .run.beside import cache_path
 from .run.progress import watched
 from .samples import Asked, Batch, Labels, Samples
+from .text_task import TextTask, room_for
 
 FEWEST_PAIRS = 16  # target prompts of a concept beside another thing
 BARE = 16  # prompts of a word that no template makes
@@ -54,7 +55,7 @@ class Texts:
             *among(kept[:: max(1, len(kept) // len(texts))], seed + 1),
             *concepts.bare_prompts(safe_names, words, BARE // 2, seed),
         ]
-        self.labels = self.label(erased)
+        self.labels = labels_of(self.targets, len(erased))
         self.wording = self.wordings_of(bare)
         bare_named = torch.cat([torch.eye(len(erased), dtype=torch.bool)[k].expand(len(b), -1) for k, b in enumerate(bare)])
         self.named = torch.cat([*[self.labels.named] * 4, bare_named])  # of target_texts
@@ -71,14 +72,6 @@ class Texts:
     def seen(self) -> set[str]:
         """Every prompt that the training reads."""
         return {*self.target_texts, *self.safe_texts, *self.text_read.texts}
-
-    def label(self, erased) -> Labels:
-        """Which concepts the target prompts name, and which of those are off."""
-        labels = Labels(*(torch.zeros(len(self.targets), len(erased), dtype=torch.bool) for _ in range(2)))
-        for row, target in enumerate(self.targets):
-            labels.named[row, list(target.named)] = True
-            labels.off[row, list(target.off)] = True
-        return labels
 
     def wordings_of(self, bare: list[list[str]]) -> torch.Tensor:
         """For every target prompt rows of target_texts that mean the same, (targets, wordings): itself, itself among
@@ -118,9 +111,19 @@ class Data(Texts):
         nothing = backbone.encode([""])
         self.asked = asked = Asked(self.targets, self.text, mapped, nothing)
         kept = Asked(anchors, self.anchor_text, self.anchor_text, nothing) if anchors else None
+        self.text_task = None if unconditional or config.objective != "direct" else self.read_pairs(config, backbone)
         phase("sampling")
         self.samples = samples.cached_samples(backbone, config, asked, kept, cache_path(config.out), progress, unconditional)
         self.anchors = self.samples.pop() if anchors else None
+
+    def read_pairs(self, config: Config, backbone: Backbone) -> TextTask | None:
+        """More pairs than pictures are drawn of, beside what is retained and beside any word; None where the layers see the picture too."""
+        erased, others = config.erased(), [*config.retain, *self.words]
+        count = room_for(len(erased), self.text.tokens[0].numel())
+        pairs = [t for t in concepts.target_prompts(erased, others, count, config.seed + 1) if t.prompt.pair]
+        if backbone.family.anchors or not pairs:
+            return None
+        return TextTask(backbone, pairs, labels_of(pairs, len(erased)), self.words, ANY, config.seed)
 
     def turn(self, iteration: int, size: int, total_steps: int, rng: torch.Generator) -> tuple[str, Batch]:
         """A training step's batch, of the kinds in turn: pictures, half as many of pairs, anchors; and what its loss is called."""
@@ -210,3 +213,12 @@ def steps(size: int, total_steps: int, rng: torch.Generator) -> torch.Tensor:
     s = torch.rand(size, generator=rng) * total_steps
     s[torch.rand(size, generator=rng) < 0.5] = total_steps
     return s
+
+
+def labels_of(targets: list[concepts.Target], count: int) -> Labels:
+    """Which of so many concepts target prompts name, and which of those are off."""
+    labels = Labels(*(torch.zeros(len(targets), count, dtype=torch.bool) for _ in range(2)))
+    for row, target in enumerate(targets):
+        labels.named[row, list(target.named)] = True
+        labels.off[row, list(target.off)] = True
+    return labels

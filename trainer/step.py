@@ -8,12 +8,13 @@ import torch
 from unhype.adapter import Term, adapter
 
 from .config import Config
-from .data import Data
+from .data import Data, steps
 from .objectives import OBJECTIVES, retention_loss
 from .optimizer import update
 from .run import processes
-from .run.divergence import Diverged, diverged
+from .run.divergence import ADVICE, Diverged, diverged
 from .samples import Batch
+from .text_task import LAYERS, WEIGHT, TextTask
 
 
 def training_step(network, backbone, config: Config, data: Data, optimizer, rng, iteration: int) -> dict:
@@ -25,8 +26,13 @@ def training_step(network, backbone, config: Config, data: Data, optimizer, rng,
     if config.retain_weight:
         condition, off = data.retained(iteration, config.retain_batch, rng)
         kept, losses["retain"] = (condition, torch.rand(len(off), generator=rng) * config.steps, off), 0.0
+    read = None
+    if data.text_task:
+        read, losses["text"] = read_this_time(network, config, data, rng), 0.0
     try:
         gradients(network, backbone, config, iteration, name, batch, kept, losses)
+        if read:
+            losses["text"] = text_gradients(network, backbone, config, data.text_task, *read)
     except Diverged as error:
         failed = error
     losses = processes.added_up([p for group in optimizer.param_groups for p in group["params"]], losses, failed)
@@ -61,6 +67,26 @@ def gradients(network, backbone, config: Config, iteration: int, name: str, batc
                 adapted.close()
                 diverged(backbone, config, rows, f"at iteration {iteration} ({name} loss {losses[name]:.3g})")
             loss.backward()
+
+
+def read_this_time(network, config: Config, data: Data, rng) -> tuple[torch.Tensor, ...]:
+    """Of what is read without the denoiser: rows, s, concepts that are off, and the layers that are looked at."""
+    rows, layers = data.text_task.drawn(config.batch, rng), len(network.shape.layers)
+    looked_at = torch.randperm(layers, generator=rng)[:LAYERS] if layers > LAYERS else torch.arange(layers)
+    return rows, steps(len(rows), config.steps, rng), data.text_task.labels.rows(rows).some_off(rng), looked_at
+
+
+def text_gradients(network, backbone, config: Config, task: TextTask, rows, s, off, layers) -> float:
+    """Add those of this process's share of a batch that is read; returns its share of the loss.
+
+    Raises Diverged where that is no number.
+    """
+    own = processes.mine(len(rows))
+    loss = len(own) / len(rows) * task.loss(network, backbone, rows[own], s[own], off[own], layers)
+    if not loss.isfinite():
+        raise Diverged(f"the training diverged in what the layers read: {ADVICE}")
+    (WEIGHT * loss).backward()
+    return loss.item()
 
 
 def adapted_prediction(adapted: ExitStack, layers, backbone, config: Config, batch: Batch, factors):

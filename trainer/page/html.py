@@ -10,6 +10,7 @@ from .curves import chart
 CURVES = {  # figures of the log, as they are called on the page, and how each is read
     "task": ("What is still missing", "1: nothing is erased yet. 0: everything. It should fall."),
     "retain": ("What leaks onto kept prompts", "0: they are left alone. It may rise at first, and should come down."),
+    "text": ("What is missing beside other things", "The same, read from the prompt alone: 1 at first, 0 when done. It should fall."),
     "anchor": ("What changes beside the concept", "0: things that stay in the picture stay as they are."),
     "erased": (
         "What is reached on held-out prompts",

@@ -69,7 +69,7 @@ from unhype.layers import layer_table
 from unhype.sketch import in_full, sketch
 
 MISSED = 3  # exit code of a training that misses a bar
-RECIPE = 2  # counted up where the same settings make another eraser than before
+RECIPE = 3  # counted up where the same settings make another eraser than before
 
 
 def new_network(config: Config, backbone: Backbone, data: Data) -> tuple[Hypernetwork, str]:
@@ -157,7 +157,7 @@ def train(
     doubts.warn(doubts.on_both_sides(config), progress)
     phases.begin("encoding")
     with watched(backbone, "encoding concepts and their neighbours", None, progress):
-        config = resolve(config.for_family(backbone.family), backbone, progress)
+        config = resolve(config.for_family(backbone.family), backbone, progress, draws=True)
     processes.check(config)
     if resume:
         state.refuse_other_settings(config)

@@ -125,9 +125,13 @@ class Backbone:
         tables = [t.inv_vocab for t in vars(self.clip.tokenizer).values() if hasattr(t, "inv_vocab")]
         return words.whole(tables[0].values())
 
-    def near_words(self, names: list[str], count: int) -> dict[str, list[str]]:
-        """For each name the `count` words of the vocabulary whose tokens are nearest to its own."""
-        return words.near(self.clip, names, self.vocabulary(), count)
+    def words(self) -> list[str]:
+        """Small words of three letters and more, of the text encoder's own and of those that people write under pictures."""
+        return sorted({w for w in (*self.vocabulary(), *words.common()) if w.islower() and len(w) > 2})
+
+    def near_words(self, names: list[str], count: int, among: list[str] | None = None) -> dict[str, list[str]]:
+        """For each name the `count` words, of the vocabulary where no others are given, whose tokens are nearest to its own."""
+        return words.near(self.clip, names, among or self.vocabulary(), count)
 
     def pieces(self, name: str) -> list[str | None]:
         """What the text encoder reads a name in, None for what it has no sign for."""

@@ -141,7 +141,7 @@ def trained(wish: Wish, backbone: Backbone, folder: str | Path, say, stop) -> tu
     backbone.load()  # the text encoder may have taken its room, and LoRAs are on what is loaded only
     content = content_of(backbone, [read], config.sampling_steps)
     config = replace(config, base=f"{config.base} #{content[:12]}").for_family(backbone.family)
-    config = replace(resolve(config, backbone, say), neighbours=0)  # they are in retain now
+    config = replace(resolve(config, backbone, say, draws=True), neighbours=0, find_words=0)  # they are in retain and erase now
     for out in places(folder, name):
         config = replace(config, out=str(out))
         eraser, there = made_before(config), os.path.lexists(out)

@@ -34,7 +34,7 @@ def inherited(values: dict) -> dict:
         if name not in names:
             raise ValueError(f"remove: {name!r} is no concept of {path}, which erases {shown(', '.join(names), 400)}")
     kept = [entry for entry in former["erase"] if parse_erase(entry).name not in removed]
-    new = [entry for entry in values.get("erase") or [] if parse_erase(entry) not in map(parse_erase, kept)]
+    new = [entry for entry in values.get("erase") or [] if not any(holds(former_entry, entry) for former_entry in kept)]
     freed = [w for entry in former["erase"] if entry not in kept for w in parse_erase(entry).words]
     retain = values.get("retain") or [*former.get("retain", []), *freed]
     templates_for = {**former.get("templates_for", {}), **values.get("templates_for", {})}
@@ -45,6 +45,12 @@ def inherited(values: dict) -> dict:
         "retain": list(dict.fromkeys(retain)),  # less what is erased now, as in every training
         "templates_for": {name: t for name, t in templates_for.items() if name not in removed},
     }
+
+
+def holds(former: str, entry: str) -> bool:
+    """Whether an entry of a file is the one that is given, with words beside that were found for it."""
+    old, new = parse_erase(former), parse_erase(entry)
+    return (old.name, old.mapping) == (new.name, new.mapping) and {*new.words} <= {*old.words}
 
 
 @torch.no_grad()

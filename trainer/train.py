@@ -157,7 +157,7 @@ def train(
     doubts.warn(doubts.on_both_sides(config), progress)
     phases.begin("encoding")
     with watched(backbone, "encoding concepts and their neighbours", None, progress):
-        config = resolve(config.for_family(backbone.family), backbone, progress)
+        config = resolve(config.for_family(backbone.family), backbone, progress, draws=True)
     processes.check(config)
     if resume:
         state.refuse_other_settings(config)

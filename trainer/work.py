@@ -8,6 +8,7 @@ from . import slider, verdict
 from .config import Config
 from .optimizer import BACKWARD
 from .previews import ROWS, SHOWN
+from .prompts import drawn_alike
 from .prompts.templates import split_templates
 from .samples import drawn_of
 
@@ -16,7 +17,7 @@ from .samples import drawn_of
 class Work:
     """Evaluations by what they are for."""
 
-    drawing: int  # the base's own pictures, and predictions on the way
+    drawing: int  # the base's own pictures, and predictions on the way; words that it draws alike
     training: int  # each with a backward pass
     strengths: int  # how late a strength below 1 begins; some of them where the pictures decide
     verdict: int  # at most: what the switch leaves alone is not asked for
@@ -42,6 +43,7 @@ def work(config: Config, family: Family) -> Work:
     kinds = 1 + paired
     drawing = kinds * drawn_of(config.pictures, concepts) * (picture + 2 * kept)
     drawing += anchored * drawn_of(max(1, config.pictures // 2), 1) * (picture + kept)
+    drawing += drawn_alike.asked_for(config)
     rows = [config.batch, max(1, config.batch // 2)][:kinds] + [config.batch] * anchored
     turns, rest = divmod(config.most_steps(), len(rows))
     training = turns * sum(rows) + sum(rows[:rest])

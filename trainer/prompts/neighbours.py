@@ -9,7 +9,7 @@ import torch
 from host.backbone import Backbone
 
 from ..config import Config, ConfigError
-from . import unfamiliar
+from . import drawn_alike, unfamiliar
 from .concepts import SUGGEST, Erase
 from .doubts import forms
 from .templates import fill, split_templates
@@ -80,8 +80,9 @@ def told_apart(backbone: Backbone, erased: list[Erase], retain: list[str], count
     )
 
 
-def resolve(config: Config, backbone: Backbone, progress=print) -> Config:
-    """The config with every mapping concept chosen and each concept's near neighbours among what is retained.
+def resolve(config: Config, backbone: Backbone, progress=print, draws: bool = False) -> Config:
+    """The config with every mapping concept chosen, each concept's near neighbours among what is retained, and where the backbone
+    `draws` the words that it draws alike among the concept's own.
 
     Raises ConfigError where no mapping concept of the category is far enough from a target. One that was given is
     taken, with a warning when it is near.
@@ -113,11 +114,16 @@ def resolve(config: Config, backbone: Backbone, progress=print) -> Config:
         elif (cosine := near(concept.name, mapping)) > SAME:
             progress(f"warning: the mapping concept {mapping!r} is near {concept.name!r} ({cosine:.2f}): choose a farther one")
         entries.append(f"{', '.join(concept.words)} -> {mapping}")
+    given = dataclasses.replace(config, erase=entries)
+    config = drawn_alike.with_found(given, backbone, progress) if draws else given
+    alike = {form for e in config.erased() for w in e.words if w not in words for form in forms(w)}
+    apart = [c for c in apart if c not in alike]
+    for concept in erased:
         added += sorted(apart, key=lambda c: -max(near(w, c) for w in concept.words))[: config.neighbours]
     found = [n for n in dict.fromkeys(added) if n not in config.retain]
     if found:
         progress(f"near neighbours to retain: {', '.join(found)}")
-    config = dataclasses.replace(config, erase=entries, retain=[*config.retain, *found])
-    for line in unfamiliar.doubts(config, backbone, others, read):
+    config = dataclasses.replace(config, retain=[*config.retain, *found])
+    for line in unfamiliar.doubts(dataclasses.replace(given, retain=[*config.retain, *sorted(alike)]), backbone, others, read):
         progress(line)
     return config

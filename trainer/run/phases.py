@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .. import slider, verdict
 from ..optimizer import BACKWARD
+from ..prompts import drawn_alike
 from ..samples import drawn_of
 from ..settings.fields import Config
 from . import progress
@@ -48,6 +49,7 @@ def rows_of(config: Config, steps: str) -> dict[str, float]:
     pair, sides, count = pair_width * pair_height / (width * height), 2 if config.cfg != 1 else 1, len(config.erase)
     drawn = drawn_of(config.pictures, count) * (config.sampling_steps * sides + 2 * config.kept_steps)
     return {
+        drawn_alike.WHAT: drawn_alike.asked_for(config),
         "sampling pictures": drawn,
         "sampling pictures of pairs": drawn * pair,
         steps: config.most_steps() * config.batch * (1 + BACKWARD) * (1 + pair / 2) / 2,

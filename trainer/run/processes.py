@@ -74,6 +74,11 @@ def summed(values: torch.Tensor) -> torch.Tensor:
     return wire.to(values.device)
 
 
+def from_first(values: torch.Tensor) -> torch.Tensor:
+    """The first process's values, in all of them."""
+    return summed(values if first() else torch.zeros_like(values)) if count() > 1 else values
+
+
 def whole(part: torch.Tensor, rows: torch.Tensor, total: int) -> torch.Tensor:
     """All `total` rows of a tensor of which every process has made some, exactly as they were made.
 

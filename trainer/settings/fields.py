@@ -55,6 +55,9 @@ class Config:
     retain: list = setting(list(RETAIN), "concepts that must survive, put into the templates, or a TXT or CSV of them")
     retain_prompts: list = setting([], 'whole prompts that must survive, or a TXT with one a line, or a CSV with a column "prompt"')
     neighbours: int = setting(8, "of each concept, the nearest of trainer/prompts/words.py, added to retain", 1000, zero=True)
+    find_words: int = setting(
+        8, "of each concept at most, which the base draws as it draws the concept: found and erased too; 0: none", 1000, zero=True
+    )
     clip_skips: list = setting([], "text encoder layers that users may choose, 1 the last; empty: as the family's", 24)
 
     size: str = setting(

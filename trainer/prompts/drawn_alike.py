@@ -1,0 +1,114 @@
+"""Words that the base draws as it draws a concept, found by its own predictions, so that they are erased with it.
+
+A text encoder tells "chicken" from "hen" and holds "doctor" near "nurse"; what a prompt is drawn as, the denoiser alone knows. The words
+nearest to a concept are looked up in the encoder's vocabulary and in CLIP's, first by their tokens, then by what the encoder makes
+of a prompt of theirs. Those that the base sees the concept for (eyes.py) are found.
+"""
+
+import re
+from dataclasses import replace
+
+import torch
+
+from host.backbone import Backbone
+from unhype.checkpoint import load_eraser
+
+from ..run.progress import Progress
+from ..settings.fields import Config
+from .concepts import Erase
+from .doubts import forms
+from .eyes import KEPT, LETTERS, PROMPTS, STEPS, Eyes
+from .templates import fill, split_templates
+from .words import BESIDE, SUPERORDINATES
+
+WHAT = "looking for words that are drawn alike"
+NEAR, CLOSE = 256, 48  # candidates of a concept by their tokens, and of them by their prompts
+GLANCED, LOOKED = 0.5, 14  # the least share on one latent for a look at all, and for how many of CLOSE that is counted to be so
+# Words that emoji-open draws as the concept in each of four pictures have larger shares, such as it draws so in half of them lower ones,
+# and other nouns of its own, doctor and nurse, hen and rooster, lie far below (tests/test_drawn_alike.py).
+ALIKE = 0.8
+
+
+def with_found(config: Config, backbone: Backbone, progress=print) -> Config:
+    """The config whose concepts have the words that the base draws alike, each concept with a line that says so."""
+    erased, given = config.erased(), former(config)
+    new = [concept for concept in erased if concept.name not in given]
+    if not config.find_words or not new:
+        return config
+    near = backbone.near_words([w for c in new for w in c.words], NEAR, backbone.words())
+    barred = not_found(config)
+    shares = []
+    with Progress(WHAT, len(new), unit="concept", say=progress) as bar:
+        for concept in new:
+            turns = [word for turn in zip(*(near[own] for own in concept.words)) for word in turn]
+            shares.append(looked_at(config, backbone, concept, candidates(concept.words, turns, barred)[:NEAR]))
+            bar.advance()
+    found = dict(zip((c.name for c in new), chosen(shares, config.find_words, {*backbone.vocabulary()})))
+    for name, words in found.items():
+        if words:
+            progress(
+                f"{name!r}: the model draws the same for {', '.join(words)}: these are erased too. To keep one of them, add it to retain"
+            )
+    entries = [f"{', '.join([*c.words, *found.get(c.name, [])])} -> {c.mapping}" for c in erased]
+    return replace(config, erase=entries)
+
+
+def former(config: Config) -> set[str]:
+    """Names of concepts that an eraser which is gone on from has already: their words were found when they were new."""
+    if not config.add_to:
+        return set()
+    return {c.name for c in load_eraser(config.add_to).concepts} - {*config.remove}
+
+
+def not_found(config: Config) -> set[str]:
+    """Words, in every form, that are no candidates: what is erased, mapped to or retained, wider words, and what every prompt holds."""
+    erased = config.erased()
+    names = [*(w for e in erased for w in e.words), *config.retain, *SUPERORDINATES, *BESIDE]
+    texts = [*(e.mapping for e in erased), *config.retain_prompts, *(t for e in erased for t in e.templates), *config.templates]
+    return {form for name in (*names, *re.findall(r"\w+", " ".join(texts))) for form in forms(name)}
+
+
+def candidates(own: tuple[str, ...], near: list[str], barred: set[str]) -> list[str]:
+    """Of the words near a concept's own those that may be found: not what is barred, and no "catsofinstagram"."""
+    tags = tuple(f"{word.lower()}s" for word in own)
+    return [word for word in dict.fromkeys(near) if word not in barred and not word.startswith(tags)]
+
+
+def chosen(shares: list[dict[str, float]], most: int, known: set[str]) -> list[list[str]]:
+    """Of every concept the words that are drawn as it, those that its encoder `known` first (a part of a word is none), then by their
+    share: each word of the concept that it has the higher share of, in its shortest form."""
+    best: dict[str, float] = {}
+    for own in shares:
+        for word, share in own.items():
+            best[word] = max(share, best.get(word, share))
+    found: list[list[str]] = []
+    taken: set[str] = set()
+    for own in shares:
+        alike = {word: share for word, share in own.items() if share > ALIKE and share == best[word]}
+        words: list[str] = []
+        for word in sorted(alike, key=lambda word: (word not in known, -alike[word], word)):
+            if not forms(word) & taken and len(words) < most:
+                words.append(min(forms(word) & alike.keys(), key=len))
+                taken |= forms(word) | forms(words[-1])
+        found.append(words)
+    return found
+
+
+def looked_at(config: Config, backbone: Backbone, concept: Erase, words: list[str]) -> dict[str, float]:
+    """The share of those of `words`, nearest first, that a glance does not rule out."""
+    single = split_templates(concept.templates)[0]
+    prompts = single[:: max(1, len(single) // PROMPTS)][:PROMPTS]
+    if not words:
+        return {}
+    read = backbone.encode([fill(prompts[0], w) for w in (concept.name, *words)]).meaning()
+    order = torch.nn.functional.cosine_similarity(read[1:], read[:1]).argsort(descending=True, stable=True)
+    words = [words[i] for i in order[:CLOSE].tolist()]
+    eyes = Eyes(config, backbone, prompts, concept)
+    words = [w for w, share in zip(words, eyes.shares(words, 1, 1)) if share > GLANCED]
+    return dict(zip(words, eyes.shares(words, len(prompts), len(KEPT)))) if words else {}
+
+
+def asked_for(config: Config) -> int:
+    """How many rows the denoiser is asked for, about: of the words near a concept some are looked at closer."""
+    drawn = PROMPTS * (STEPS * (1 if config.cfg == 1 else 2) + (2 + LETTERS) * len(KEPT))
+    return (config.find_words > 0) * len(config.erase) * (drawn + CLOSE + LOOKED * PROMPTS * len(KEPT))

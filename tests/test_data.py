@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -31,6 +32,7 @@ class Numbered:
     def __init__(self, family: str):
         self.texts: list[str] = []
         self.family = FAMILIES[family]
+        self.clip = SimpleNamespace(tokenize=lambda text: {"l": [[(0, 1.0), (1, 1.0), (2, 1.0)]]})
 
     def load(self) -> None:
         """Its own weights are always in place."""
@@ -118,6 +120,18 @@ def test_anchors_are_retain_prompts_under_the_adapters_of_target_prompts(two):
 @pytest.mark.parametrize("options", [{"family": "sd1"}, {"unconditional": True}, {"objective": "trajectory"}, {"objective": "authors"}])
 def test_anchors_are_of_flux_and_of_the_direct_objective(tmp_path, monkeypatch, options):
     assert made(tmp_path, monkeypatch, "cat -> sky", **options)[0].anchors is None
+
+
+def test_pairs_are_read_where_layers_see_the_prompt_alone_and_of_the_direct_objective(tmp_path, monkeypatch, two):
+    assert two[0].text_task is None  # Flux
+    for options in ({"unconditional": True}, {"objective": "trajectory"}, {"objective": "authors"}):
+        assert made(tmp_path, monkeypatch, "cat -> sky", **{"family": "sd1", **options})[0].text_task is None
+    prompts, encoder, config = made(tmp_path, monkeypatch, "cat, kitty -> sky", "owl -> sky", family="sd1")
+    task = prompts.text_task
+    texts = encoder.read(task.text)
+    assert len(texts) > sum(t.prompt.pair for t in prompts.targets) and task.labels.named.any(1).all()
+    assert task.labels.named.tolist() == [named_in(config, text) for text in texts]
+    assert 0.2 < sum(len(text.split()) > 12 for text in texts) / len(texts) < 0.5  # a third stands among other words
 
 
 def test_the_switch_sees_every_wording_of_targets_and_of_what_is_safe(two):

@@ -1,4 +1,4 @@
-"""The task on what layers read: the answering states, and a loss that is 1 before training and 0 where keys and values are the mapped prompt's."""
+"""The task on what layers read: answering states, and a loss from 1 before training to 0 where layers read the mapped prompt."""
 
 from types import SimpleNamespace
 

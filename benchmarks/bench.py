@@ -6,6 +6,7 @@
     python dev.py bench --resume            from the parts behind the committed report (benchmarks/results/parts) on
     python dev.py bench --cifar10           the paper's object classes instead, into out/cifar10
     python dev.py bench --open              up to a hundred concepts on the base of real words instead, into out/open
+    python dev.py bench --open --first      ten of them, in an hour: what needs no training of its own beside ours, into out/open-first
 
 Writes report.json and report.md with plots and pictures. Work is done by processes of one thread each (--workers).
 """
@@ -202,17 +203,19 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--cifar10", action="store_true")
     parser.add_argument("--open", action="store_true")
+    parser.add_argument("--first", action="store_true")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    usual = "cifar10" if arguments.cifar10 else ("open" if arguments.open else "bench") + "-quick" * arguments.quick
+    usual = "cifar10" if arguments.cifar10 else "open" if arguments.open else "bench"
+    usual += "-quick" * arguments.quick + "-first" * arguments.first
     folder = (arguments.out or ROOT / "out" / usual).resolve()
     bench = Cifar10(folder) if arguments.cifar10 else Bench(folder, arguments.quick, arguments.only)
     if arguments.open:
-        bench = Open(folder, arguments.quick)
+        bench = Open(folder, arguments.quick, first=arguments.first)
     if arguments.worker:
         work(bench)
         return 0

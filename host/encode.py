@@ -102,12 +102,27 @@ def encode_together(clip: Any, tokens: list[Tokens], watch: Watch | None = None)
     if len(chunks) != len(tokens) or any(weight != 1 for c in chunks for _, weight in c):
         return None
     clip.encode_from_tokens(tokens[0])  # loads the encoder and sets its layer
-    found: list[Encoded] = []
-    for start in range(0, len(chunks), TOGETHER):
-        states, pooled, *extra = encoder.encode([[token for token, _ in c] for c in chunks[start : start + TOGETHER]])
+    ids = [[token for token, _ in c] for c in chunks]
+    lengths = [read_of(encoder, own) for own in ids]
+    order = sorted(range(len(ids)), key=lengths.__getitem__)  # the short ones together
+    found: dict[int, Encoded] = {}
+    for start in range(0, len(order), TOGETHER):
+        part = order[start : start + TOGETHER]
+        length = max(lengths[i] for i in part)
+        states, pooled, *extra = encoder.encode([ids[i][:length] for i in part])
         mask = extra[0].get("attention_mask") if extra else None
-        for i in range(len(states)):
-            found.append((row(states, i), None if pooled is None else row(pooled, i), None if mask is None else row(mask, i)))
+        states = torch.nn.functional.pad(states, (0, 0, 0, len(ids[0]) - length))
+        mask = None if mask is None else torch.nn.functional.pad(mask, (0, len(ids[0]) - length))
+        for i, number in enumerate(part):
+            found[number] = row(states, i), None if pooled is None else row(pooled, i), None if mask is None else row(mask, i)
         if watch:
             watch(len(states))
-    return found
+    return [found[i] for i in range(len(ids))]
+
+
+def read_of(encoder: Any, ids: list[Any]) -> int:
+    """How many of a chunk's tokens have to be read: without the padding at its end, where that is hidden and its states are zeros."""
+    if not (getattr(encoder, "enable_attention_masks", False) and getattr(encoder, "zero_out_masked", False)):
+        return len(ids)
+    padding = encoder.special_tokens.get("pad")
+    return next((i for i in range(len(ids), 0, -1) if ids[i - 1] != padding), len(ids))

@@ -1,6 +1,7 @@
 """All jobs of a run of `python dev.py bench --open`, each a file and the work that makes it; out/open/open.json and open.md.
 
 python dev.py bench --open                  a night or two; goes on where it stopped
+python dev.py bench --open --first          an hour: ten concepts, no tuning, no rival that is trained; into out/open-first
 python dev.py bench --open --quick          two minutes on emoji-sd, a little of everything, into out/open-quick
 """
 
@@ -43,14 +44,15 @@ class Counts:
 
 
 ONE = Counts(erased=128, others=200, hard=200, beside=100, image=48)  # of each of the six single ones
+FIRST = Counts(erased=100, others=150, hard=150, beside=60, image=24, selective=40, alarms=30, safe=300)
 FEW = Counts(erased=6, others=8, hard=8, beside=4, image=4, selective=4, alarms=4, safe=12)
 
 
 class Open:
-    """The run on a base; a quick one on the small base."""
+    """The run on a base; a quick one on the small base, a first one without what takes a night."""
 
-    def __init__(self, folder: Path, quick: bool = False, base: Base | None = None):
-        self.folder, self.quick = folder, quick
+    def __init__(self, folder: Path, quick: bool = False, base: Base | None = None, first: bool = False):
+        self.folder, self.quick, self.first = folder, quick, first
         self.base = base or (emoji_sd() if quick else emoji_open())
         self.near = folder / "look_alikes.json"
 
@@ -61,6 +63,8 @@ class Open:
         report.write(self, self.folder)
 
     def counts(self, nouns: list[str]) -> Counts:
+        if self.first:
+            return FIRST
         return FEW if self.quick else ONE if len(nouns) == 1 else Counts()
 
     def rows(self) -> list[tuple[str, list[str]]]:
@@ -68,6 +72,8 @@ class Open:
         order = self.base.order
         if self.quick:
             return [(m, list(order[:2])) for m in ("unhype", "uce")]
+        if self.first:
+            return [(m, list(order[: SIZES[0]])) for m in ("unhype", *recipes.CLOSED_FORMS, *recipes.REWRITING)]
         sizes = [list(order[:k]) for k in SIZES if k <= len(order)]
         every = [*sizes, *([n] for n in order[:SINGLE])]
         trained = [m for m in METHODS if m not in ("unhype", *recipes.CLOSED_FORMS, *recipes.REWRITING, "lora-stack")]
@@ -76,9 +82,11 @@ class Open:
         return rows + [("lora-stack", nouns) for nouns in sizes if len(nouns) <= STACKED]
 
     def settings(self) -> dict[str, dict]:
-        """Of each method the best of its trials on the base's tuning nouns; in a quick run the first, made small."""
+        """Of each method the best of its trials on the base's tuning nouns; in a first run the first, in a quick one made small."""
         if self.quick:
             return {name: trials[0] | QUICK.get(name, QUICK["every"]) for name, trials in TRIALS.items()}
+        if self.first:
+            return {name: trials[0] for name, trials in TRIALS.items()}
         paths = lambda name: [(self.cell_path(name, list(self.base.tuning), t, "tuning"), t) for t in TRIALS[name]]
         return {name: best([read(path) | {"settings": t} for path, t in paths(name)])["settings"] for name in TRIALS}
 
@@ -96,11 +104,12 @@ class Open:
 
     def jobs(self):
         """(path, work) of everything; first the look-alikes and the base's own figures, then the tuning, which all the rest stands on."""
-        first = [(self.near, lambda tools: {"nearest": look_alikes.nearest(self.base, *tools, self.folder, 1 if self.quick else 4)})]
+        each = 1 if self.quick or self.first else 4
+        first = [(self.near, lambda tools: {"nearest": look_alikes.nearest(self.base, *tools, self.folder, each)})]
         first.append((self.folder / "base.json", self.base_figures))
         if not self.near.exists():
             return first
-        tuning = [] if self.quick else [self.tuning_job(name, trial) for name, trials in TRIALS.items() for trial in trials]
+        tuning = [] if self.quick or self.first else [self.tuning_job(name, trial) for name, trials in TRIALS.items() for trial in trials]
         if not all(path.exists() for path, _ in tuning):
             return first + tuning
         settings = self.settings()
@@ -171,14 +180,14 @@ class Open:
     def base_figures(self, tools) -> dict:
         """What the base itself draws as asked: nouns by captions' words, by descriptions, by words that no caption held, and pairs."""
         (backbone, judge), names = tools, list(self.base.wording.nouns)
-        sets = {"single_top1": prompts.kept(self.base, names, (1 if self.quick else 6) * len(names))}
+        sets = {"single_top1": prompts.kept(self.base, names, (1 if self.quick or self.first else 6) * len(names))}
         for key, words in (("description_top1", self.base.short), ("unseen_words_top1", self.base.unseen)):
-            sets[key] = prompts.in_turn(self.base, names, lambda n, words=words: words.get(n, ()), 4 * len(names))
+            sets[key] = prompts.in_turn(self.base, names, lambda n, words=words: words.get(n, ()), (1 if self.first else 4) * len(names))
         found = {"name": self.base.title, "nouns": len(names)}
         for key, judged in sets.items():
             drawn = base_drawn(backbone, judge, judged, 1, self.folder, self.base.cfg) if judged else None
             found[key] = top1(drawn, judged, judge.names) if judged else None
-        pairs = prompts.both(self.base, names, 12 if self.quick else 400)
+        pairs = prompts.both(self.base, names, 12 if self.quick else 100 if self.first else 400)
         drawn = base_drawn(backbone, judge, pairs, 1, self.folder, self.base.cfg, PAIR)
         present = [columns.named(drawn, judge, [p.nouns[i] for p in pairs], 2) for i in (0, 1)]
         return found | {"pair_both_top1": columns.share(present[0] & present[1])}

@@ -64,7 +64,7 @@ def config_for(method: str, nouns: list[str], seed: int, out: Path, settings: di
 
 def demo_recipe(method: str, nouns: list[str], seed: int, out: Path, settings: dict, own: dict) -> Config:
     """The demo's recipe with a base's own words; iterations grow with a power of the number of nouns."""
-    values = read_yaml(ROOT / "trainer/configs/demo_cat.yaml") | {"bottleneck": 0} | settings | own
+    values = read_yaml(ROOT / "trainer/configs/demo_cat.yaml") | {"bottleneck": 0, "sampling_steps": 16} | settings | own
     values |= {"seed": seed, "out": str(out), "preview_every": 0, "objective": HYPERNETWORKS.get(method, "direct")}
     values["iterations"] = round(values["iterations"] * len(nouns) ** GROWTH)
     return from_mapping(values, f"{method} of {', '.join(nouns)}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.comparison import emoji, recipes
 from demo.prompts import Judged
 from evaluation.wording import Wording
-from trainer.config import Config
+from trainer.config import DEFAULT, Config
 
 PAIR = (128, 64)
 
@@ -38,8 +38,13 @@ class Base:
         return [n for n in self.wording.nouns if n not in (*erased, self.mapping)]
 
     def config(self, method: str, nouns: list[str], seed: int, out: Path, settings: dict) -> Config:
-        """The demo's recipe on this base: erased by the nouns' names only, every other noun retained by its name."""
-        own = {"base": self.name, "erase": [f"{n} -> {self.mapping}" for n in nouns], "retain": self.others(nouns)}
+        """The demo's recipe on this base: erased by the nouns' names, and what the trainer finds by these, every other noun retained."""
+        own = {
+            "base": self.name,
+            "find_words": DEFAULT.find_words,
+            "erase": [f"{n} -> {self.mapping}" for n in nouns],
+            "retain": self.others(nouns),
+        }
         return recipes.demo_recipe(method, nouns, seed, out, settings, own)
 
 

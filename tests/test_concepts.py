@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from trainer.prompts.concepts import FEW, ROOM, among_words, bare_prompts, parse_erase, retain_prompts, target_prompts
+from trainer.prompts.concepts import FEW, ROOM, among_words, bare_prompts, in_turn, parse_erase, retain_prompts, target_prompts
 from trainer.prompts.templates import TEMPLATES, expand, fill, split_templates
 from trainer.prompts.words import MAPPINGS, RETAIN, VOCABULARY
 
@@ -198,3 +198,12 @@ def test_bare_prompts_name_the_concept_without_a_template():
             assert names(text, name) and not rest.strip() and text.count("dog") + text.count("red car") <= FEW
         assert any(t.startswith(name) for t in texts[2:]) and any(t.endswith(name) for t in texts[2:])
     assert bare_prompts(["cat"], ["dog"], 16, 0) == bare_prompts(["cat"], ["dog"], 16, 0) != bare_prompts(["cat"], ["dog"], 16, 1)
+
+
+def test_of_many_words_the_first_has_every_template_and_the_others_share_them():
+    templates = [f"{i} {{}}" for i in range(8)]
+    assert in_turn(("cat", "kitty"), templates) == [(w, t) for w in ("cat", "kitty") for t in templates]
+    many = in_turn(("cat", *"abcdefgh"), templates)
+    assert [t for w, t in many if w == "cat"] == templates and len(many) == len(templates) + 2 * 8
+    assert all(sum(w == own for w, _ in many) == 2 for own in "abcdefgh") and {t for w, t in many if w != "cat"} == {*templates}
+    assert in_turn(("cat", "kitty", "puss"), ["a {}"]) == [(w, "a {}") for w in ("cat", "kitty", "puss")]

@@ -56,7 +56,8 @@ def parse_erase(entry: str, templates: dict[str, list[str]] | None = None, commo
 
 
 def target_prompts(erased: list[Erase], others: list[str], count: int, seed: int) -> list[Target]:
-    """Targets of every concept and word in every template; of the two-concept ones `count` per concept, drawn by the seed.
+    """Targets of every concept in every template, its first word in all of them and the others in turn; of the two-concept ones
+    `count` per concept, drawn by the seed.
 
     With several concepts also 3/2 `count` prompts per concept that name a second erased one, a third of them with the
     second switched off.
@@ -65,7 +66,7 @@ def target_prompts(erased: list[Erase], others: list[str], count: int, seed: int
     targets = []
     for index, concept in enumerate(erased):
         single, double = split_templates(concept.templates)
-        targets += [Target(Prompt(fill(t, w), False), fill(t, concept.mapping), (index,)) for w in concept.words for t in single]
+        targets += [Target(Prompt(fill(t, w), False), fill(t, concept.mapping), (index,)) for w, t in in_turn(concept.words, single)]
         everything = [(t, w, o) for t in double for w in concept.words for o in others if o != concept.mapping]
         for t, w, other in rng.sample(everything, min(count, len(everything))):
             targets.append(Target(Prompt(fill(t, w, other), True), fill(t, concept.mapping, other), (index,)))
@@ -78,6 +79,13 @@ def target_prompts(erased: list[Erase], others: list[str], count: int, seed: int
             else:
                 targets.append(Target(prompt, fill(t, concept.mapping, erased[j].mapping), (index, j)))
     return targets
+
+
+def in_turn(words: tuple[str, ...], templates: list[str]) -> list[tuple[str, str]]:
+    """The first word in every template; the others share them, each in two at the least: many words do not make many more prompts."""
+    first, *more = words
+    step = max(1, min(len(more), len(templates) // 2))
+    return [(first, t) for t in templates] + [(w, t) for i, w in enumerate(more) for t in templates[i % step :: step]]
 
 
 def retain_prompts(retain: list[str], erased: list[Erase], templates: list[str], given: list[str], count: int, seed: int) -> list[Prompt]:

@@ -96,10 +96,9 @@ def chosen(shares: list[dict[str, float]], most: int, known: set[str]) -> list[l
 
 def looked_at(config: Config, backbone: Backbone, concept: Erase, words: list[str]) -> dict[str, float]:
     """The share of those of `words`, nearest first, that a glance does not rule out."""
-    single = split_templates(concept.templates)[0]
-    prompts = single[:: max(1, len(single) // PROMPTS)][:PROMPTS]
     if not words:
         return {}
+    prompts = drawn_in(concept)
     read = backbone.encode([fill(prompts[0], w) for w in (concept.name, *words)]).meaning()
     order = torch.nn.functional.cosine_similarity(read[1:], read[:1]).argsort(descending=True, stable=True)
     words = [words[i] for i in order[:CLOSE].tolist()]
@@ -108,7 +107,13 @@ def looked_at(config: Config, backbone: Backbone, concept: Erase, words: list[st
     return dict(zip(words, eyes.shares(words, len(prompts), len(KEPT)))) if words else {}
 
 
+def drawn_in(concept: Erase) -> list[str]:
+    """The templates of one thing that a concept is drawn in."""
+    single = split_templates(concept.templates)[0]
+    return single[:: max(1, len(single) // PROMPTS)][:PROMPTS]
+
+
 def asked_for(config: Config) -> int:
     """How many rows the denoiser is asked for, about: of the words near a concept some are looked at closer."""
-    drawn = PROMPTS * (STEPS * (1 if config.cfg == 1 else 2) + (2 + LETTERS) * len(KEPT))
-    return (config.find_words > 0) * len(config.erase) * (drawn + CLOSE + LOOKED * PROMPTS * len(KEPT))
+    rows = STEPS * (1 if config.cfg == 1 else 2) + (2 + LETTERS + LOOKED) * len(KEPT)
+    return (config.find_words > 0) * sum(len(drawn_in(concept)) * rows + CLOSE for concept in config.erased())

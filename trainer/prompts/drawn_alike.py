@@ -13,6 +13,7 @@ import torch
 from host.backbone import Backbone
 from unhype.checkpoint import load_eraser
 
+from ..run import processes
 from ..run.progress import Progress
 from ..settings.fields import Config
 from .concepts import Erase
@@ -100,7 +101,8 @@ def looked_at(config: Config, backbone: Backbone, concept: Erase, words: list[st
         return {}
     prompts = drawn_in(concept)
     read = backbone.encode([fill(prompts[0], w) for w in (concept.name, *words)]).meaning()
-    order = torch.nn.functional.cosine_similarity(read[1:], read[:1]).argsort(descending=True, stable=True)
+    cosine = processes.from_first(torch.nn.functional.cosine_similarity(read[1:], read[:1]))
+    order = cosine.argsort(descending=True, stable=True)
     words = [words[i] for i in order[:CLOSE].tolist()]
     eyes = Eyes(config, backbone, prompts, concept)
     words = [w for w, share in zip(words, eyes.shares(words, 1, 1)) if share > GLANCED]

@@ -5,7 +5,7 @@ import torch
 
 from trainer import slider
 from trainer.config import from_mapping
-from trainer.prompts import drawn_alike, eyes
+from trainer.prompts import drawn_alike
 from trainer.work import work
 
 SMALL = {"learning_rate": 5e-4, "templates": ["a {}", "a photo of a {}", "a {} and a {other}"], "retain": ["dog", "bird"], "neighbours": 0}
@@ -57,7 +57,7 @@ def test_the_count_is_what_a_training_asks_for(comfy, few_texts, tmp_path, base,
     said = work(config.for_family(backbone.family), backbone.family)
     assert asked.with_gradient == said.training
     others, sides = said.evaluations - said.training, 1 if base == "demo-flux" else 2
-    unknown = slider.CLOSER * slider.PICTURES * sides * SMALL["sampling_steps"] / 2  # where the pictures decide from which step on
-    unknown += drawn_alike.LOOKED * eyes.PROMPTS * len(eyes.KEPT)  # where a glance decides which words are looked at closer
+    unknown = drawn_alike.LOOKED * 2 * len(drawn_alike.KEPT)  # words that are looked at closer, in two templates
+    unknown += slider.CLOSER * slider.PICTURES * sides * SMALL["sampling_steps"] / 2  # where the pictures decide from which step on
     assert abs(asked.without - others) <= unknown + 0.02 * others, said  # and it is asked once whether it works at all
     assert said.forwards == said.evaluations + 2 * said.training

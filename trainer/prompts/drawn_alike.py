@@ -13,6 +13,7 @@ import torch
 from host.backbone import Backbone
 from unhype.checkpoint import load_eraser
 
+from ..run import processes
 from ..run.progress import Progress
 from ..settings.fields import Config
 from .concepts import Erase
@@ -96,19 +97,25 @@ def chosen(shares: list[dict[str, float]], most: int, known: set[str]) -> list[l
 
 def looked_at(config: Config, backbone: Backbone, concept: Erase, words: list[str]) -> dict[str, float]:
     """The share of those of `words`, nearest first, that a glance does not rule out."""
-    single = split_templates(concept.templates)[0]
-    prompts = single[:: max(1, len(single) // PROMPTS)][:PROMPTS]
     if not words:
         return {}
+    prompts = drawn_in(concept)
     read = backbone.encode([fill(prompts[0], w) for w in (concept.name, *words)]).meaning()
-    order = torch.nn.functional.cosine_similarity(read[1:], read[:1]).argsort(descending=True, stable=True)
+    cosine = processes.from_first(torch.nn.functional.cosine_similarity(read[1:], read[:1]))
+    order = cosine.argsort(descending=True, stable=True)
     words = [words[i] for i in order[:CLOSE].tolist()]
     eyes = Eyes(config, backbone, prompts, concept)
     words = [w for w, share in zip(words, eyes.shares(words, 1, 1)) if share > GLANCED]
     return dict(zip(words, eyes.shares(words, len(prompts), len(KEPT)))) if words else {}
 
 
+def drawn_in(concept: Erase) -> list[str]:
+    """The templates of one thing that a concept is drawn in."""
+    single = split_templates(concept.templates)[0]
+    return single[:: max(1, len(single) // PROMPTS)][:PROMPTS]
+
+
 def asked_for(config: Config) -> int:
     """How many rows the denoiser is asked for, about: of the words near a concept some are looked at closer."""
-    drawn = PROMPTS * (STEPS * (1 if config.cfg == 1 else 2) + (2 + LETTERS) * len(KEPT))
-    return (config.find_words > 0) * len(config.erase) * (drawn + CLOSE + LOOKED * PROMPTS * len(KEPT))
+    rows = STEPS * (1 if config.cfg == 1 else 2) + (2 + LETTERS + LOOKED) * len(KEPT)
+    return (config.find_words > 0) * sum(len(drawn_in(concept)) * rows + CLOSE for concept in config.erased())

@@ -121,3 +121,15 @@ def test_other_nouns_are_far_below_and_letters_mean_nothing(open_base):
     seen = eyes.Eyes(config, open_base, single, config.erased()[0])
     chicken, rooster, letters = seen.shares(["chicken", "rooster", "xqvuzt"], len(single), len(eyes.KEPT))
     assert chicken > 0.95 and rooster < 0 and letters < 0.5
+
+
+def test_a_training_that_goes_on_takes_the_words_that_were_found_before(comfy, monkeypatch):
+    from host.load import load_backbone
+
+    backbone, looked = load_backbone("demo"), []
+    monkeypatch.setattr(drawn_alike, "with_found", lambda config, *_: looked.append(config.erase) or config)
+    config = Config(base="demo", out="x.safetensors", erase=["cat -> forest"], templates=TEMPLATES, neighbours=0)
+    before = lambda *known: resolve(config, backbone, lambda *_: None, draws=True, known=known).erase
+    assert before("cat, kitty -> forest") == ["cat, kitty -> forest"] and not looked
+    for others in ((), ("dog -> forest",), ("cat, kitty -> car",), ("cat -> forest", "dog -> forest"), ("\x00",)):
+        assert before(*others) == ["cat -> forest"] and looked.pop() == ["cat -> forest"]

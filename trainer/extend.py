@@ -10,7 +10,7 @@ from unhype.fold import unfold
 from unhype.hypernetwork import Hypernetwork, Shape
 from unhype.text import shown
 
-from .prompts.concepts import parse_erase
+from .prompts.concepts import holds, parse_erase
 
 SWITCH_ONLY = ("switch.look.", "switch.seen")
 OWN = ("out", "add_to", "remove")  # settings that are not taken over from the file
@@ -45,12 +45,6 @@ def inherited(values: dict) -> dict:
         "retain": list(dict.fromkeys(retain)),  # less what is erased now, as in every training
         "templates_for": {name: t for name, t in templates_for.items() if name not in removed},
     }
-
-
-def holds(former: str, entry: str) -> bool:
-    """Whether an entry of a file is the one that is given, with words beside that were found for it."""
-    old, new = parse_erase(former), parse_erase(entry)
-    return (old.name, old.mapping) == (new.name, new.mapping) and {*new.words} <= {*old.words}
 
 
 @torch.no_grad()

@@ -49,7 +49,9 @@ def save_state(config: Config, iteration: int, network, optimizer, rng: torch.Ge
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     path, coming = state_path(config), beside.coming_state_path(config.out)
     returns = {"returns": str(n)} if (n := optimizer.param_groups[0].get("returns", 0)) else {}
-    write_sealed(tensors, coming, {"iteration": str(iteration), "config": fingerprint(config), **returns, **found})
+    write_sealed(
+        tensors, coming, {"iteration": str(iteration), "config": fingerprint(config), "erase": "\n".join(config.erase), **returns, **found}
+    )
     if path.exists():
         os.replace(path, beside.former_state_path(config.out))
     os.replace(coming, path)
@@ -75,6 +77,18 @@ def refuse_other_settings(config: Config) -> None:
             return
         except (Damaged, SafetensorError):
             pass  # said when it is loaded
+
+
+def erased_before(config: Config) -> list[str]:
+    """The entries of `erase`, with the words that were found for them, of the training that --resume continues: on a graphics card
+    rounding could find others. None where no state says so."""
+    for path in saved(config):
+        try:
+            with safe_open(path, framework="pt") as file:
+                return (file.metadata() or {}).get("erase", "").splitlines()
+        except SafetensorError:
+            continue  # said when it is loaded
+    return []
 
 
 def judge_settings(path: Path, config: Config, metadata: dict[str, str]) -> None:

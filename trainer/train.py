@@ -157,7 +157,8 @@ def train(
     doubts.warn(doubts.on_both_sides(config), progress)
     phases.begin("encoding")
     with watched(backbone, "encoding concepts and their neighbours", None, progress):
-        config = resolve(config.for_family(backbone.family), backbone, progress, draws=True)
+        known = state.erased_before(config) if resume else []
+        config = resolve(config.for_family(backbone.family), backbone, progress, draws=True, known=known)
     processes.check(config)
     if resume:
         state.refuse_other_settings(config)

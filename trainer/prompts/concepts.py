@@ -81,6 +81,12 @@ def target_prompts(erased: list[Erase], others: list[str], count: int, seed: int
     return targets
 
 
+def holds(former: str, entry: str) -> bool:
+    """Whether an entry of `erase` in a file is the one that is given, with words beside that were found for it."""
+    (old, its), (new, own) = split_entry(former), split_entry(entry)
+    return (old[:1], its) == (new[:1], own) and {*new} <= {*old}
+
+
 def in_turn(words: tuple[str, ...], templates: list[str]) -> list[tuple[str, str]]:
     """The first word in every template; the others share them, each in two at the least: many words do not make many more prompts."""
     first, *more = words

@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from host.backbone import Backbone
 
 from ..config import Config, ConfigError
 from . import drawn_alike, unfamiliar
-from .concepts import SUGGEST, Erase
+from .concepts import SUGGEST, Erase, holds
 from .doubts import forms
 from .templates import fill, split_templates
 from .words import BESIDE, MAPPINGS, SUPERORDINATES, VOCABULARY
@@ -80,9 +81,9 @@ def told_apart(backbone: Backbone, erased: list[Erase], retain: list[str], count
     )
 
 
-def resolve(config: Config, backbone: Backbone, progress=print, draws: bool = False) -> Config:
+def resolve(config: Config, backbone: Backbone, progress=print, draws: bool = False, known: Sequence[str] = ()) -> Config:
     """The config with every mapping concept chosen, each concept's near neighbours among what is retained, and where the backbone
-    `draws` the words that it draws alike among the concept's own.
+    `draws` the words that it draws alike among the concept's own, `known` where they were found before.
 
     Raises ConfigError where no mapping concept of the category is far enough from a target. One that was given is
     taken, with a warning when it is near.
@@ -114,8 +115,11 @@ def resolve(config: Config, backbone: Backbone, progress=print, draws: bool = Fa
         elif (cosine := near(concept.name, mapping)) > SAME:
             progress(f"warning: the mapping concept {mapping!r} is near {concept.name!r} ({cosine:.2f}): choose a farther one")
         entries.append(f"{', '.join(concept.words)} -> {mapping}")
-    given = dataclasses.replace(config, erase=entries)
-    config = drawn_alike.with_found(given, backbone, progress) if draws else given
+    given = config = dataclasses.replace(config, erase=entries)
+    if len(known) == len(entries) and all(map(holds, known, entries)):
+        config = dataclasses.replace(given, erase=[*known])
+    elif draws:
+        config = drawn_alike.with_found(given, backbone, progress)
     alike = {form for e in config.erased() for w in e.words if w not in words for form in forms(w)}
     apart = [c for c in apart if c not in alike]
     for concept in erased:

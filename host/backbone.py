@@ -125,10 +125,6 @@ class Backbone:
         tables = [t.inv_vocab for t in vars(self.clip.tokenizer).values() if hasattr(t, "inv_vocab")]
         return words.whole(tables[0].values())
 
-    def words(self) -> list[str]:
-        """Small words of three letters and more, of the text encoder's own and of those that people write under pictures."""
-        return sorted({w for w in (*self.vocabulary(), *words.common()) if w.islower() and len(w) > 2})
-
     def near_words(self, names: list[str], count: int, among: list[str] | None = None) -> dict[str, list[str]]:
         """For each name the `count` words, of the vocabulary where no others are given, whose tokens are nearest to its own."""
         return words.near(self.clip, names, among or self.vocabulary(), count)

@@ -1,8 +1,6 @@
 """A text encoder's own words: how it splits one, and which it has learnt to hold near another, by their tokens alone."""
 
-import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,16 +15,6 @@ def whole(tokens: Iterable[str]) -> list[str]:
     words = [t.removesuffix(ends) for t in tokens if t.endswith(ends)] or [t.removeprefix(begins) for t in tokens if t.startswith(begins)]
     words = words or [t for t in tokens if not t.startswith(goes_on)]
     return sorted(w for w in words if w.isascii() and w.isalpha())  # the table's own order differs from run to run
-
-
-def common() -> list[str]:
-    """The words of CLIP's vocabulary, which every ComfyUI carries: what people write under pictures, of three letters and more."""
-    import comfy.sd1_clip
-
-    path = Path(comfy.sd1_clip.__file__).parent / "sd1_tokenizer" / "vocab.json"
-    if not path.is_file():
-        return []
-    return [word for word in whole(json.loads(path.read_text(encoding="utf-8"))) if len(word) > 2]
 
 
 def tokens_of(clip: Any) -> tuple[Any, torch.Tensor]:
@@ -54,21 +42,11 @@ def split(clip: Any, word: str) -> list[str | None]:
     return pieces
 
 
-def meant(tokenizer: Any, rows: torch.Tensor, words: list[str]) -> torch.Tensor:
-    """The encoder's row for every word, of one in several tokens their mean: (N, D)."""
-    place = {token: i for i, token in tokenizer.inv_vocab.items()}
-    single = ([place[t] for t in (w + MARKS[0], MARKS[2] + w, w) if t in place][:1] for w in words)
-    ids = [own or ids_of(tokenizer, w) for own, w in zip(single, words)]
-    counts = torch.tensor([len(own) for own in ids])
-    of = torch.repeat_interleave(torch.arange(len(ids)), counts)
-    every = rows[[i for own in ids for i in own]].float().cpu()
-    return torch.zeros(len(ids), rows.shape[1]).index_add_(0, of, every) / counts.clamp_min(1)[:, None]
-
-
 def near(clip: Any, words: list[str], vocabulary: list[str], count: int) -> dict[str, list[str]]:
-    """For each of `words` the `count` of the vocabulary whose tokens have the nearest rows to its own tokens', nearest first."""
+    """For each of `words` the `count` of the vocabulary whose token has the nearest row to its own tokens', nearest first."""
     tokenizer, rows = tokens_of(clip)
-    known = meant(tokenizer, rows, vocabulary)
+    place = {token: i for i, token in tokenizer.inv_vocab.items()}
+    known = rows[[next(place[t] for t in (w + MARKS[0], MARKS[2] + w, w) if t in place) for w in vocabulary]].float().cpu()
     middle = known.mean(0)
     known = torch.nn.functional.normalize(known - middle, dim=1)
     found = {}

@@ -6,7 +6,6 @@ import re
 import pytest
 import torch
 
-from host.words import near
 from trainer.config import Config, check
 from trainer.prompts import drawn_alike, eyes
 from trainer.prompts.drawn_alike import ALIKE, asked_for, candidates, chosen, not_found, with_found
@@ -29,18 +28,17 @@ def test_the_share_of_the_way():
         assert share(apart, torch.tensor([nowhere, 4.0])) == [0.0, 0.0, 0.0]
 
 
-def test_those_drawn_most_alike_are_chosen_words_that_the_encoder_knows_first():
-    shares = {"chicken": 0.9, "poultry": 0.99, "chickens": 0.95, "cken": 1.0, "goose": ALIKE, "rooster": 0.1}
-    known = {"chicken", "chickens", "poultry", "goose", "rooster"}
-    assert chosen([shares], 8, known) == [["poultry", "chicken", "cken"]]
-    assert chosen([shares], 1, known) == [["poultry"]]
-    assert chosen([{}], 8, known) == [[]]
+def test_those_drawn_most_alike_are_chosen():
+    shares = {"chicken": 0.9, "poultry": 0.99, "chickens": 0.95, "goose": ALIKE, "rooster": 0.1}
+    assert chosen([shares], 8) == [["poultry", "chicken"]]
+    assert chosen([shares], 1) == [["poultry"]]
+    assert chosen([{}], 8) == [[]]
 
 
 def test_a_word_is_of_the_concept_that_it_is_drawn_most_alike():
     shares = [{"fowl": 0.9, "bird": 0.95}, {"fowl": 0.97, "bird": 0.85, "duckling": 0.9}]
-    assert chosen(shares, 8, set()) == [["bird"], ["fowl", "duckling"]]
-    assert chosen([{"fowl": 0.9}, {"fowl": 0.9}], 8, set()) == [["fowl"], []]
+    assert chosen(shares, 8) == [["bird"], ["fowl", "duckling"]]
+    assert chosen([{"fowl": 0.9}, {"fowl": 0.9}], 8) == [["fowl"], []]
 
 
 def test_what_the_settings_speak_of_is_not_found():
@@ -50,25 +48,6 @@ def test_what_the_settings_speak_of_is_not_found():
     assert "goose" not in barred
     near = ["hens", "chicken", "hensofinstagram", "henna", "cock", "cats"]
     assert candidates(("hen", "biddy"), near, barred) == ["chicken", "henna"]
-
-
-class Table:
-    """A text encoder of three tokens; a word is split into those that it is made of."""
-
-    inv_vocab = {0: "a</w>", 1: "b", 2: "c</w>", 9: "<end>"}
-    start_token = end_token = pad_token = 9
-
-    def __init__(self):
-        self.tokenizer, self.clip = self, None
-
-    def __call__(self, word):
-        return {"input_ids": [9, *({"a": 0, "b": 1, "c": 2}[letter] for letter in word), 9]}
-
-
-def test_a_word_of_several_tokens_lies_between_them(monkeypatch):
-    rows = torch.tensor([[2.0, 0.0], [0.0, 2.0], [-4.0, -1.0]])
-    monkeypatch.setattr("host.words.tokens_of", lambda clip: (Table(), rows))
-    assert near(None, ["a"], ["a", "c", "ab", "bc"], 1) == {"a": ["ab"]}
 
 
 def test_none_are_looked_for_where_none_are_wanted():

@@ -1,8 +1,9 @@
 """Words that the base draws as it draws a concept, found by its own predictions, so that they are erased with it.
 
 A text encoder tells "chicken" from "hen" and holds "doctor" near "nurse"; what a prompt is drawn as, the denoiser alone knows. The words
-nearest to a concept are looked up in the encoder's vocabulary and in CLIP's, first by their tokens, then by what the encoder makes
-of a prompt of theirs. Those that the base sees the concept for (eyes.py) are found.
+nearest to a concept are looked up in the encoder's vocabulary, first by their tokens, then by what the encoder makes of a prompt of
+theirs. Those that the base sees the concept for (eyes.py) are found. Words of several tokens are not looked for: they share these
+with other words, and an eraser of ten concepts that had found "pepperoni" fired on "a hot pepper".
 """
 
 import re
@@ -36,7 +37,8 @@ def with_found(config: Config, backbone: Backbone, progress=print) -> Config:
     new = [concept for concept in erased if concept.name not in given]
     if not config.find_words or not new:
         return config
-    near = backbone.near_words([w for c in new for w in c.words], NEAR, backbone.words())
+    known = [w for w in backbone.vocabulary() if w.islower() and len(w) > 2]
+    near = backbone.near_words([w for c in new for w in c.words], NEAR, known)
     barred = not_found(config)
     shares = []
     with Progress(WHAT, len(new), unit="concept", say=progress) as bar:
@@ -44,7 +46,7 @@ def with_found(config: Config, backbone: Backbone, progress=print) -> Config:
             turns = [word for turn in zip(*(near[own] for own in concept.words)) for word in turn]
             shares.append(looked_at(config, backbone, concept, candidates(concept.words, turns, barred)[:NEAR]))
             bar.advance()
-    found = dict(zip((c.name for c in new), chosen(shares, config.find_words, {*backbone.vocabulary()})))
+    found = dict(zip((c.name for c in new), chosen(shares, config.find_words)))
     for name, words in found.items():
         if words:
             progress(
@@ -75,9 +77,8 @@ def candidates(own: tuple[str, ...], near: list[str], barred: set[str]) -> list[
     return [word for word in dict.fromkeys(near) if word not in barred and not word.startswith(tags)]
 
 
-def chosen(shares: list[dict[str, float]], most: int, known: set[str]) -> list[list[str]]:
-    """Of every concept the words that are drawn as it, those that its encoder `known` first (a part of a word is none), then by their
-    share: each word of the concept that it has the higher share of, in its shortest form."""
+def chosen(shares: list[dict[str, float]], most: int) -> list[list[str]]:
+    """Of every concept the words that are drawn as it, most alike first: those that it has the higher share of, in their shortest form."""
     best: dict[str, float] = {}
     for own in shares:
         for word, share in own.items():
@@ -87,7 +88,7 @@ def chosen(shares: list[dict[str, float]], most: int, known: set[str]) -> list[l
     for own in shares:
         alike = {word: share for word, share in own.items() if share > ALIKE and share == best[word]}
         words: list[str] = []
-        for word in sorted(alike, key=lambda word: (word not in known, -alike[word], word)):
+        for word in sorted(alike, key=lambda word: (-alike[word], word)):
             if not forms(word) & taken and len(words) < most:
                 words.append(min(forms(word) & alike.keys(), key=len))
                 taken |= forms(word) | forms(words[-1])

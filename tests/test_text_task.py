@@ -54,13 +54,15 @@ def test_every_third_pair_stands_among_words_and_the_other_thing_is_wanted_as_th
     from host.load import load_backbone
 
     demo = load_backbone("demo")
-    task = text_task.TextTask(demo, [PAIR] * 3, labels_of([PAIR] * 3, 1), ["house", "fish"], 4, seed=0)
+    beyond = torch.tensor([0.0, 0.0, 1.0])
+    task = text_task.TextTask(demo, [PAIR] * 3, labels_of([PAIR] * 3, 1), beyond, ["house", "fish"], seed=0)
     text = demo.encode([PAIR.prompt.text, PAIR.mapped])
     places, answers = answering(token_ids(demo, PAIR.prompt.text), token_ids(demo, PAIR.mapped), text.tokens.shape[1])
     for row in (1, 2):
         torch.testing.assert_close(task.text.tokens[row], text.tokens[0])
         assert task.answered[row].nonzero().flatten().tolist() == places.tolist()
-        torch.testing.assert_close(task.wanted[row, places], text.tokens[1, answers])
+        change = text.tokens[1, answers] - text.tokens[0, places]
+        torch.testing.assert_close(task.wanted[row, places], text.tokens[0, places] + (1 + beyond[row]) * change)
     assert not torch.allclose(task.text.tokens[0], text.tokens[0])
 
 

@@ -123,7 +123,8 @@ class Data(Texts):
         pairs = [t for t in concepts.target_prompts(erased, others, count, config.seed + 1) if t.prompt.pair]
         if backbone.family.anchors or not pairs:
             return None
-        return TextTask(backbone, pairs, labels_of(pairs, len(erased)), self.words, ANY, config.seed)
+        beyond = torch.tensor([samples.guidance_of(t, config) for t in pairs])
+        return TextTask(backbone, pairs, labels_of(pairs, len(erased)), beyond, self.words, config.seed)
 
     def turn(self, iteration: int, size: int, total_steps: int, rng: torch.Generator) -> tuple[str, Batch]:
         """A training step's batch, of the kinds in turn: pictures, half as many of pairs, anchors; and what its loss is called."""

@@ -14,7 +14,7 @@ from .optimizer import update
 from .run import processes
 from .run.divergence import ADVICE, Diverged, diverged
 from .samples import Batch
-from .text_task import LAYERS, WEIGHT, TextTask
+from .text_task import LAYERS, ROWS, WEIGHT, TextTask
 
 
 def training_step(network, backbone, config: Config, data: Data, optimizer, rng, iteration: int) -> dict:
@@ -71,7 +71,7 @@ def gradients(network, backbone, config: Config, iteration: int, name: str, batc
 
 def read_this_time(network, config: Config, data: Data, rng) -> tuple[torch.Tensor, ...]:
     """Of what is read without the denoiser: rows, s, concepts that are off, and the layers that are looked at."""
-    rows, layers = data.text_task.drawn(config.batch, rng), len(network.shape.layers)
+    rows, layers = data.text_task.drawn(ROWS * config.batch, rng), len(network.shape.layers)
     looked_at = torch.randperm(layers, generator=rng)[:LAYERS] if layers > LAYERS else torch.arange(layers)
     return rows, steps(len(rows), config.steps, rng), data.text_task.labels.rows(rows).some_off(rng), looked_at
 

@@ -6,8 +6,11 @@ prediction, so that it is asked of far more pairs than pictures could be drawn o
 
     L_text = E_c mean_l  sum_i || (W_l + theta_l(c, s)) x_i - (W_l x_i + (s / S) W_l (y_i - x_i)) ||^2 / sum_i || W_l (y_i - x_i) ||^2
 
-x_i are the token states of a target prompt and y_i those in the answering places of its mapped prompt.
+x_i are the token states of a target prompt and y_i those in the answering places of its mapped prompt, or as far beyond them as the
+denoiser's target lies beyond the mapping concept's: where two erased things stand in a prompt, else one of them is left over.
 """
+
+from dataclasses import replace
 
 import torch
 
@@ -23,8 +26,9 @@ from .samples import Labels
 
 MOST, EACH = 1024, 256  # pairs that are read, of all concepts and of one
 ROOM = 2**26  # numbers of token states that are kept of them
-AMONG = 3  # every third pair stands among other words as well
+AMONG, LONGEST = 3, 50  # every third pair stands among other words as well, so many at most
 WEIGHT = 3.0  # of L_text beside the task's loss
+ROWS = 2  # of a step, as a multiple of the batch
 LAYERS = 24  # that a step looks at: of large models some, drawn by lot
 
 
@@ -36,10 +40,10 @@ def room_for(concepts: int, width: int) -> int:
 class TextTask:
     """Target prompts of an erased thing beside another one, read with the answering states of their mapped prompts."""
 
-    def __init__(self, backbone: Backbone, targets: list[Target], labels: Labels, words: list[str], most: int, seed: int):
-        """words: that some prompts stand among, `most` of them at most."""
+    def __init__(self, backbone: Backbone, targets: list[Target], labels: Labels, beyond: torch.Tensor, words: list[str], seed: int):
+        """beyond: of every target how far past the mapped prompt it is led, (N,). words: that some prompts stand among."""
         here, there = [t.prompt.text for t in targets], [t.mapped for t in targets]
-        mixed = among_words(here, words, most, seed)
+        mixed = among_words(here, words, LONGEST, seed)
         here, there = zip(*((m, m.replace(a, b, 1)) if i % AMONG == 0 else (a, b) for i, (a, b, m) in enumerate(zip(here, there, mixed))))
         read = encode(backbone, [*here, *there])
         self.text, mapped = read.rows(slice(len(here))), read.rows(slice(len(here), None))
@@ -48,15 +52,18 @@ class TextTask:
         for row, (a, b) in enumerate(zip(here, there)):
             own, its = answering(token_ids(backbone, a), token_ids(backbone, b), width)
             self.answered[row, own], places[row, own] = True, its
-        self.wanted = mapped.tokens.gather(1, places[..., None].expand_as(mapped.tokens))
+        change = mapped.tokens.gather(1, places[..., None].expand_as(mapped.tokens)) - self.text.tokens
+        self.wanted = self.text.tokens + (1 + beyond)[:, None, None] * change
 
     def loss(
         self, network, backbone: Backbone, rows: torch.Tensor, s: torch.Tensor, off: torch.Tensor, layers: torch.Tensor
     ) -> torch.Tensor:
         """L_text of some prompts (n,), steps s (n,), concepts that are off (n, K), and layers by their numbers."""
-        device, text = backbone.device, self.text.rows(rows).to(backbone.device)
+        device, text = backbone.device, self.text.rows(rows)
+        seen = int(text.condition().mask.any(0).nonzero().max()) + 1  # behind that there is nothing in any of them
+        text = replace(text, tokens=text.tokens[:, :seen], mask=None if text.mask is None else text.mask[:, :seen]).to(device)
         factors = network(text.condition(), s.to(device), off.to(device))
-        x, y, answered = text.tokens, self.wanted[rows].to(device), self.answered[rows].to(device)
+        x, y, answered = text.tokens, self.wanted[rows, :seen].to(device), self.answered[rows, :seen].to(device)
         each = [
             missing(network.shape.layers[i], backbone, factors[i], x, y, answered, s.to(device) / network.shape.steps)
             for i in layers.tolist()

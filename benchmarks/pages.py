@@ -25,12 +25,14 @@ from benchmarks.comparison.report import page
 from benchmarks.training import report as training
 
 RESULTS = "benchmarks/results/"
+OTHER_TEXTS = "python dev.py bench --language --captions flickr8k.txt --prompts parti.txt"
 REPORTS = {  # command, as its report names it -> the committed report
     "python dev.py demo": "demo/report.json",
     "python dev.py demo --flux": "demo/flux_report.json",
     "python dev.py bench": RESULTS + "report.json",
     "python dev.py bench --cifar10": RESULTS + "cifar10.json",
     "python dev.py bench --language": RESULTS + "language.json",
+    OTHER_TEXTS: RESULTS + "language_others.json",
     "python dev.py bench --fullsize": RESULTS + "fullsize.json",
     "python dev.py bench --speed": RESULTS + "speed.json",
     "python dev.py bench --strength": RESULTS + "strength.json",
@@ -61,6 +63,7 @@ BLOCKS = {
     "findings": Block("python dev.py bench", figures_bench.findings),
     "cifar10": Block("python dev.py bench --cifar10", figures_bench.cifar10),
     "language": Block("python dev.py bench --language", figures.language),
+    "other texts": Block(OTHER_TEXTS, figures.language),
     "counted": Block("python dev.py bench --fullsize", figures.fullsize_counted),
     "measured": Block("python dev.py bench --fullsize", figures.fullsize_measured),
     "speed": Block("python dev.py bench --speed", figures.speed),

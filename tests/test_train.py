@@ -131,7 +131,7 @@ def test_its_page_shows_curves_pictures_health_and_verdict(whole):
         "a step changes",
     ):
         assert words.lower() in page.lower(), words
-    assert page.count("data:image/jpeg;base64,") == 24 and page.count('class="curve"') == 3 and "'cat'" in page.replace("&#x27;", "'")
+    assert page.count("data:image/jpeg;base64,") == 24 and page.count('class="curve"') == 4 and "'cat'" in page.replace("&#x27;", "'")
 
 
 def test_what_reads_the_prompt_learns_slower_than_the_heads():

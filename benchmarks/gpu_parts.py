@@ -61,6 +61,7 @@ class RandomData:
         rng = torch.Generator().manual_seed(1)
         width, height = config.size_of(False)
         channels = backbone.model.get_model_object("latent_format").latent_channels
+        self.text_task = None
         self.x = torch.randn(rows, channels, height // 8, width // 8, generator=rng)
         self.sigma = torch.full((rows,), 0.5)
         self.text, self.rows, self.off = text, rows, torch.zeros(rows, 1, dtype=torch.bool)

@@ -220,7 +220,7 @@ def test_several_concepts_suggested_mappings_neighbours_and_the_authors_objectiv
     eraser, said = from_the_command_line(tmp_path, *extra, "--templates", "a {}", "a {} on blue", "a photo of a {}", "a {} and a {other}")
     (lion, dog), retain = eraser.concepts, eraser.training["retain"]
     assert (lion.name, dog.name) == ("lion", "dog") and lion.mapping in MAPPINGS["animal"] and dog.mapping in MAPPINGS["object"]
-    assert eraser.training["erase"] == [f"lion, kitty -> {lion.mapping}", f"dog -> {dog.mapping}"]
+    assert eraser.training["erase"] == [f"lion, kitty -> {lion.mapping}", f"dog, hound, puppy -> {dog.mapping}"]
     assert retain[:2] == ["pizza", "house"] and 2 <= len(retain[2:]) <= 4
     assert "warning: 'lion': the text encoder seems hardly to know it" in said and "warning: 'dog'" not in said
     assert f"'dog' is mapped to {dog.mapping!r}" in said and f"near neighbours to retain: {', '.join(retain[2:])}" in said

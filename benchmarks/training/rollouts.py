@@ -21,7 +21,7 @@ class Rollouts(Data):
     def __init__(self, config: Config, backbone, progress=print):
         backbone.load()
         Texts.__init__(self, config, backbone, progress)
-        self.config, self.backbone = config, backbone
+        self.config, self.backbone, self.text_task = config, backbone, None
         self.alone = torch.tensor([i for i, t in enumerate(self.targets) if not t.prompt.pair])
         self.text, self.mapped, self.nothing = (
             backbone.encode(texts) for texts in ([t.prompt.text for t in self.targets], [t.mapped for t in self.targets], [""])

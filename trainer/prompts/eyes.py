@@ -19,6 +19,7 @@ from .unfamiliar import meaningless_letters
 
 PROMPTS, STEPS, KEPT = 4, 8, (0, 1)  # templates that are drawn, in how many steps, and those whose latents are looked at
 LETTERS = 4  # meaningless words
+KNOWN = 0.05  # how far, as a share of the mapping concept's way, letters lie at the least from a concept that the base draws
 
 
 class Eyes:
@@ -36,8 +37,9 @@ class Eyes:
         self.kept = kept[::-1]
         rows, levels = len(prompts), len(KEPT)
         self.own = self.predicted(named, rows, levels)[:, 0]
-        apart = [self.apart(text, rows, levels).mean(1) for text in (mapped, letters)]
-        self.whole = torch.minimum(*(each.mean(1) for each in apart))
+        mapped, letters = (self.apart(text, rows, levels).mean((1, 2)) for text in (mapped, letters))
+        drawn = bool(letters.sum() > KNOWN * mapped.sum())
+        self.whole = torch.minimum(mapped, letters) if drawn else torch.zeros(levels)  # else every word it does not know is alike
 
     def read(self, names: list[str], rows: int = PROMPTS) -> Text:
         return self.backbone.encode([fill(p, name) for name in names for p in self.prompts[:rows]])

@@ -72,3 +72,12 @@ def test_as_many_pairs_of_each_concept_as_there_is_room_for():
     assert text_task.room_for(100, narrow) == text_task.MOST // 100
     assert text_task.room_for(10, wide) == text_task.ROOM // wide // 10
     assert text_task.room_for(10**6, wide) == 1
+
+
+def test_a_long_mapping_concept_among_words_is_read_without_them(comfy):
+    from host.load import load_backbone
+
+    long = Target(Prompt("a cat and a dog", True), f"a {'forest and a ' * 12}dog", (0,))
+    words = ["house", "fish", "bear"]
+    task = text_task.TextTask(load_backbone("demo"), [long] * 12, labels_of([long] * 12, 1), torch.zeros(12), words, seed=0)
+    assert task.text.tokens.shape[:2] == (12, 77) and task.wanted.isfinite().all()

@@ -43,8 +43,9 @@ class TextTask:
     def __init__(self, backbone: Backbone, targets: list[Target], labels: Labels, beyond: torch.Tensor, words: list[str], seed: int):
         """beyond: of every target how far past the mapped prompt it is led, (N,). words: that some prompts stand among."""
         here, there = [t.prompt.text for t in targets], [t.mapped for t in targets]
-        mixed = among_words(here, words, LONGEST, seed)
-        here, there = zip(*((m, m.replace(a, b, 1)) if i % AMONG == 0 else (a, b) for i, (a, b, m) in enumerate(zip(here, there, mixed))))
+        mixed = [(m, m.replace(a, b, 1)) for m, a, b in zip(among_words(here, words, LONGEST, seed), here, there)]
+        fits = backbone.one_chunk([mapped for _, mapped in mixed])  # a mapping concept may be longer than what it stands for
+        here, there = zip(*(mixed[i] if i % AMONG == 0 and fits[i] else plain for i, plain in enumerate(zip(here, there))))
         read = encode(backbone, [*here, *there])
         self.text, mapped = read.rows(slice(len(here))), read.rows(slice(len(here), None))
         self.labels, width = labels, read.tokens.shape[1]

@@ -83,7 +83,7 @@ def text_gradients(network, backbone, config: Config, task: TextTask, rows, s, o
     """
     own = processes.mine(len(rows))
     loss = len(own) / len(rows) * task.loss(network, backbone, rows[own], s[own], off[own], layers)
-    if not loss.isfinite():
+    if not loss.isfinite() or loss > 1e3:
         raise Diverged(f"the training diverged in what the layers read: {ADVICE}")
     (WEIGHT * loss).backward()
     return loss.item()

@@ -54,7 +54,7 @@ def folded(network: Hypernetwork, seen: torch.Tensor, width: int) -> tuple[Hyper
         last.copy_(w @ root @ kept @ r.T)
         off = whole(thin).double() - w
         total, lost = total + (w @ c * w).sum().item(), lost + (off @ c * off).sum().item()
-    return small, (lost / total) ** 0.5
+    return small, (lost / total) ** 0.5 if total else 0.0
 
 
 def all_but_heads(network: Hypernetwork, bottleneck: int) -> Hypernetwork:

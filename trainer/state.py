@@ -81,7 +81,7 @@ def refuse_other_settings(config: Config) -> None:
 
 def erased_before(config: Config) -> list[str]:
     """The entries of `erase`, with the words that were found for them, of the training that --resume continues: on a graphics card
-    rounding could find others. None where no state says so."""
+    rounding could find others. Nothing where no state says so."""
     for path in saved(config):
         try:
             with safe_open(path, framework="pt") as file:

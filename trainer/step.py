@@ -16,6 +16,8 @@ from .run.divergence import ADVICE, Diverged, diverged
 from .samples import Batch
 from .text_task import LAYERS, ROWS, WEIGHT, TextTask
 
+DIVERGED = 1e3  # a loss beyond that is one of a training that has diverged; before training it is 1
+
 
 def training_step(network, backbone, config: Config, data: Data, optimizer, rng, iteration: int) -> dict:
     """One step of the objective, a part of the batch after the other, and of the retention loss; returns losses and gradient norm."""
@@ -63,7 +65,7 @@ def gradients(network, backbone, config: Config, iteration: int, name: str, batc
                 retain = len(own) / len(off) * retain
                 loss = loss + config.retain_weight * retain
                 losses["retain"] = retain.item()
-            if not loss.isfinite() or losses[name] > 1e3:
+            if not loss.isfinite() or losses[name] > DIVERGED:
                 adapted.close()
                 diverged(backbone, config, rows, f"at iteration {iteration} ({name} loss {losses[name]:.3g})")
             loss.backward()
@@ -83,7 +85,7 @@ def text_gradients(network, backbone, config: Config, task: TextTask, rows, s, o
     """
     own = processes.mine(len(rows))
     loss = len(own) / len(rows) * task.loss(network, backbone, rows[own], s[own], off[own], layers)
-    if not loss.isfinite() or loss > 1e3:
+    if not loss.isfinite() or loss > DIVERGED:
         raise Diverged(f"the training diverged in what the layers read: {ADVICE}")
     (WEIGHT * loss).backward()
     return loss.item()

@@ -73,6 +73,6 @@ def share(apart: torch.Tensor, whole: torch.Tensor) -> list[float]:
     """Of how much of the whole way (levels,) words (levels, N) are drawn as the concept: the same in every process, and 0 where there
     is no way."""
     whole = processes.from_first(whole)
-    if not bool((whole > 0).all() and whole.isfinite().all()):
-        return [0.0] * apart.shape[1]
-    return processes.from_first((1 - apart / whole[:, None]).mean(0)).tolist()
+    way = bool((whole > 0).all() and whole.isfinite().all())
+    shares = (1 - apart / whole[:, None]).mean(0) if way else torch.zeros(apart.shape[1])
+    return processes.from_first(shares).tolist()

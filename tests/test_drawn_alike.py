@@ -8,9 +8,10 @@ import torch
 
 from trainer.config import Config, check
 from trainer.prompts import drawn_alike, eyes
-from trainer.prompts.drawn_alike import ALIKE, asked_for, candidates, chosen, not_found, with_found
+from trainer.prompts.drawn_alike import ALIKE, asked_about, asked_for, candidates, chosen, not_found, with_found
 from trainer.prompts.eyes import share
 from trainer.prompts.neighbours import resolve
+from trainer.prompts.things import Things, things
 from trainer.run.phases import rows_of
 
 TEMPLATES = ["a {}, google style, on a blue background", "a {} on {blue|yellow}", "a drawing of a {}", "a {} and a {other}"]
@@ -32,6 +33,7 @@ def test_those_drawn_most_alike_are_chosen():
     shares = {"chicken": 0.9, "poultry": 0.99, "chickens": 0.95, "goose": ALIKE, "rooster": 0.1}
     assert chosen([shares], 8) == [["poultry", "chicken"]]
     assert chosen([shares], 1) == [["poultry"]]
+    assert chosen([{"true toad": 1.0, "toad": 0.9, "sea-toad": 1.0, "tree toad": 0.5, "agua fish": 0.9}], 8) == [["agua fish", "toad"]]
     assert chosen([{}], 8) == [[]]
 
 
@@ -46,8 +48,47 @@ def test_what_the_settings_speak_of_is_not_found():
     barred = not_found(config)
     assert {"hens", "biddy", "pine", "cats", "cocks", "butterflies", "geese", "animals", "kitchen", "drawing"} <= barred
     assert "goose" not in barred
-    near = ["hens", "chicken", "hensofinstagram", "henna", "cock", "cats"]
-    assert candidates(("hen", "biddy"), near, barred) == ["chicken", "henna"]
+    near = ["hens", "chicken", "hensofinstagram", "henna", "cock", "cats", "guinea-hen", "game cock", "pea fowl"]
+    assert candidates(("hen", "biddy"), near, barred) == ["chicken", "henna", "pea fowl"]
+
+
+OUTLINE = """\
+bird
+ fowl
+  hen, biddy
+   broody hen
+   layer
+  cock
+ *
+  owl
+   barn owl
+fish
+"""
+
+
+def test_the_outline_is_walked_from_near_to_far():
+    outline = Things(OUTLINE)
+    assert outline.related("hen") == ["biddy", "fowl", "broody hen", "layer", "bird", "cock"]
+    assert outline.related("Owl")[:2] == ["barn owl", "bird"] and outline.related("fish") == outline.related("van Gogh") == []
+
+
+def test_the_bundled_outline():
+    outline = things()
+    assert len(outline.lines_of) > 40_000 and all(words or under for words, under in zip(outline.words, outline.next_to))
+    assert {"physician", "medic", "surgeon"} <= {*outline.related("doctor")} and "physician" not in outline.related("cat")
+    assert outline.related("dog")[0] != "dog" and "dog" not in outline.related("dog")
+
+
+class Encoder:
+    def near_words(self, names, count, among):
+        return {name: [*among][:count] for name in names}
+
+
+def test_words_of_the_vocabulary_are_things_where_the_concept_is_one():
+    vocabulary = ["naked", "harpsichord", "although"]
+    asked = lambda *own: asked_about(own, set(), vocabulary, Encoder())
+    assert asked("revolver")[-1] == "harpsichord" and not {"naked", "although"} & {*asked("revolver")}
+    assert asked("xqvuzt") == vocabulary
 
 
 def test_none_are_looked_for_where_none_are_wanted():
@@ -73,7 +114,10 @@ def open_base(comfy):
 
 @pytest.mark.parametrize(
     "concept, alike, others",
-    [("hen", {"chicken", "poultry"}, {"rooster", "cock", "goose", "bird", "egg"}), ("doctor", {"physician"}, {"nurse", "scientist"})],
+    [
+        ("hen", {"chicken", "poultry", "biddy"}, {"rooster", "cock", "goose", "bird", "egg"}),
+        ("doctor", {"physician"}, {"nurse", "scientist"}),
+    ],
 )
 def test_on_the_open_base(open_base, concept, alike, others):
     from demo.open.nouns import NOUN_OF_WORD

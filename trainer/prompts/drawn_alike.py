@@ -1,13 +1,14 @@
 """Words that the base draws as it draws a concept, found by its own predictions, so that they are erased with it.
 
-A text encoder tells "chicken" from "hen" and holds "doctor" near "nurse"; what a prompt is drawn as, the denoiser alone knows. The words
-nearest to a concept are looked up in the encoder's vocabulary, first by their tokens, then by what the encoder makes of a prompt of
-theirs. Those that the base sees the concept for (eyes.py) are found. Words of several tokens are not looked for: they share these
-with other words, and an eraser of ten concepts that had found "pepperoni" fired on "a hot pepper".
+A text encoder tells "chicken" from "hen" and holds "doctor" near "nurse"; what a prompt is drawn as, the denoiser alone knows. Asked
+about are words that stand near the concept's in an outline of things (things.py), and those of the encoder's own vocabulary that are
+nearest by their tokens; of all these the ones nearest by what the encoder makes of a prompt of theirs. Those that the base sees the
+concept for (eyes.py) are found.
 """
 
 import re
 from dataclasses import replace
+from itertools import zip_longest
 
 import torch
 
@@ -21,10 +22,11 @@ from .concepts import Erase
 from .doubts import forms
 from .eyes import KEPT, LETTERS, PROMPTS, STEPS, Eyes
 from .templates import fill, split_templates
+from .things import things
 from .words import BESIDE, SUPERORDINATES
 
 WHAT = "looking for words that are drawn alike"
-NEAR, CLOSE = 256, 48  # candidates of a concept by their tokens, and of them by their prompts
+NEAR, CLOSE = 256, 256  # candidates of a concept, by the outline and by their tokens, and of all these by their prompts
 GLANCED, LOOKED = 0.5, 14  # the least share on one latent for a look at all, and for how many of CLOSE that is counted to be so
 # Words that emoji-open draws as the concept in each of four pictures have larger shares, such as it draws so in half of them lower ones,
 # and other nouns of its own, doctor and nurse, hen and rooster, lie far below (tests/test_drawn_alike.py).
@@ -37,14 +39,11 @@ def with_found(config: Config, backbone: Backbone, progress=print) -> Config:
     new = [concept for concept in erased if concept.name not in given]
     if not config.find_words or not new:
         return config
-    known = [w for w in backbone.vocabulary() if w.islower() and len(w) > 2]
-    near = backbone.near_words([w for c in new for w in c.words], NEAR, known)
-    barred = not_found(config)
+    vocabulary, barred = [w for w in backbone.vocabulary() if w.islower() and len(w) > 2], not_found(config)
     shares = []
     with Progress(WHAT, len(new), unit="concept", say=progress) as bar:
         for concept in new:
-            turns = [word for turn in zip(*(near[own] for own in concept.words)) for word in turn]
-            shares.append(looked_at(config, backbone, concept, candidates(concept.words, turns, barred)[:NEAR]))
+            shares.append(looked_at(config, backbone, concept, asked_about(concept.words, barred, vocabulary, backbone)))
             bar.advance()
     found = dict(zip((c.name for c in new), chosen(shares, config.find_words)))
     for name, words in found.items():
@@ -71,14 +70,33 @@ def not_found(config: Config) -> set[str]:
     return {form for name in (*names, *re.findall(r"\w+", " ".join(texts))) for form in forms(name)}
 
 
+def asked_about(own: tuple[str, ...], barred: set[str], vocabulary: list[str], backbone: Backbone) -> list[str]:
+    """Words near a concept's own in the outline, and things of the vocabulary whose tokens are near; any words where it is no thing."""
+    lines = things().lines_of
+    known = [w for w in vocabulary if w in lines] if any(w.lower() in lines for w in own) else vocabulary
+    near = backbone.near_words([*own], NEAR, known)
+    sources = ([things().related(word) for word in own], [near[word] for word in own])
+    return list(dict.fromkeys(word for rows in sources for word in candidates(own, in_turns(rows), barred)[:NEAR]))
+
+
 def candidates(own: tuple[str, ...], near: list[str], barred: set[str]) -> list[str]:
-    """Of the words near a concept's own those that may be found: not what is barred, and no "catsofinstagram"."""
+    """Of the words near a concept's own those that may be found: none that holds what is barred, and no "catsofinstagram"."""
     tags = tuple(f"{word.lower()}s" for word in own)
-    return [word for word in dict.fromkeys(near) if word not in barred and not word.startswith(tags)]
+    return [word for word in dict.fromkeys(near) if barred.isdisjoint(parts(word)) and not word.startswith(tags)]
+
+
+def parts(word: str) -> set[str]:
+    return {word, *re.split("[ -]", word)}
+
+
+def in_turns(rows: list[list[str]]) -> list[str]:
+    """The first of every row, the second of every row, and so on."""
+    return [word for turn in zip_longest(*rows) for word in turn if word]
 
 
 def chosen(shares: list[dict[str, float]], most: int) -> list[list[str]]:
-    """Of every concept the words that are drawn as it, most alike first: those that it has the higher share of, in their shortest form."""
+    """Of every concept the words that are drawn as it, most alike first: those that it has the higher share of, in their shortest form,
+    and none that holds another, as "true toad" does."""
     best: dict[str, float] = {}
     for own in shares:
         for word, share in own.items():
@@ -87,6 +105,7 @@ def chosen(shares: list[dict[str, float]], most: int) -> list[list[str]]:
     taken: set[str] = set()
     for own in shares:
         alike = {word: share for word, share in own.items() if share > ALIKE and share == best[word]}
+        alike = {word: share for word, share in alike.items() if not (parts(word) - {word}) & alike.keys()}
         words: list[str] = []
         for word in sorted(alike, key=lambda word: (-alike[word], word)):
             if not forms(word) & taken and len(words) < most:

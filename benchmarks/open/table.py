@@ -115,8 +115,10 @@ class Open:
         settings = self.settings()
         # The eraser that is tried on a fine-tune is trained on the base itself, by its own row.
         trained = lambda name, nouns: name != erasers.TUNED or self.cell_path("unhype", nouns, self.depends("unhype", settings)).exists()
-        rows = [(name, nouns) for name, nouns in self.rows() if trained(name, nouns)]
-        return first + tuning + [job for name, nouns in rows for job in self.row_jobs(settings, name, nouns)]
+        rows = [[*self.row_jobs(settings, name, nouns)] for name, nouns in self.rows() if trained(name, nouns)]
+        # Columns of a row that is not made yet come last: another process may be training it.
+        made = [row if row[0][0].exists() else row[:1] for row in rows]
+        return first + tuning + [job for row in made for job in row] + [job for row in rows if not row[0][0].exists() for job in row[1:]]
 
     def tuning_job(self, name: str, trial: dict):
         nouns, own = list(self.base.tuning), {name: trial}

@@ -19,7 +19,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import figures, figures_bench, gpu
+from benchmarks import figures, figures_bench, figures_open, gpu
 from benchmarks.cifar10 import table
 from benchmarks.comparison.report import page
 from benchmarks.training import report as training
@@ -39,6 +39,7 @@ REPORTS = {  # command, as its report names it -> the committed report
     "python dev.py bench --train": RESULTS + "train.json",
     "python dev.py gpu": RESULTS + "gpu.json",
     "python demo/open/measure.py": RESULTS + "open_base.json",
+    "python dev.py bench --open --first": RESULTS + "open_first.json",
     "python benchmarks/negative.py": RESULTS + "negative.json",
     "python benchmarks/controlnet.py": RESULTS + "controlnet.json",
     "python benchmarks/sizes.py": RESULTS + "sizes.json",
@@ -72,6 +73,7 @@ BLOCKS = {
     "phases": Block("python dev.py bench --train", training.phases),
     "gpu": Block("python dev.py gpu", gpu.table),
     "open base": Block("python demo/open/measure.py", figures.open_base),
+    "ten concepts": Block("python dev.py bench --open --first", figures_open.first),
     "schedules": Block("python dev.py bench --train", training.schedules),
     "negative": Block("python benchmarks/negative.py", figures.negative),
     "controlnet": Block("python benchmarks/controlnet.py", figures.controlnet),

@@ -31,7 +31,7 @@ from benchmarks.comparison import pictures, recipes, report, switch_prompts
 from benchmarks.comparison.cells import Scale, cached, cell, cell_path, read
 from benchmarks.comparison.emoji import WORDING
 from benchmarks.comparison.settings import QUICK, TRIALS, TUNING_NOUNS, TUNING_SEED, key_of
-from benchmarks.open.table import Open
+from benchmarks.open.table import ALL, FIRST, SMALL, Open
 from demo.judge import load_judge
 from evaluation import attacks, hard_prompts, switch_rates
 from host.load import load_backbone
@@ -215,7 +215,7 @@ def main() -> int:
     folder = (arguments.out or ROOT / "out" / usual).resolve()
     bench = Cifar10(folder) if arguments.cifar10 else Bench(folder, arguments.quick, arguments.only)
     if arguments.open:
-        bench = Open(folder, arguments.quick, first=arguments.first)
+        bench = Open(folder, SMALL if arguments.quick else FIRST if arguments.first else ALL)
     if arguments.worker:
         work(bench)
         return 0

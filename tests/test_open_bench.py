@@ -112,9 +112,9 @@ def test_a_fine_tune_lies_on_the_base_and_leaves_it_alone(comfy, tmp_path, monke
 
 def test_a_quick_run_makes_every_part(comfy, tmp_path, capsys):
     from benchmarks.bench import work
-    from benchmarks.open.table import COLUMNS, OWN, Open
+    from benchmarks.open.table import COLUMNS, OWN, SMALL, Open
 
-    run = Open(tmp_path, quick=True)
+    run = Open(tmp_path, SMALL)
     work(run)
     run.write()
     found = json.loads((tmp_path / report.JSON).read_text())

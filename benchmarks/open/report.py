@@ -178,7 +178,7 @@ def page(report: dict) -> str:
 
 def write(run, folder: Path) -> dict:
     """Write open.json and open.md from the parts that are there."""
-    report = collect(run) | {"command": "python dev.py bench --open" + " --quick" * run.quick + " --first" * run.first}
+    report = collect(run) | {"command": " ".join(["python dev.py bench --open", run.extent.option]).strip()}
     (folder / MD).write_text(page(report), encoding="utf-8")
     (folder / JSON).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(f"{folder / MD}: {len(report['rows'])} rows, {report['missing_parts']} parts missing")

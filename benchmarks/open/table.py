@@ -6,6 +6,7 @@ python dev.py bench --open --quick          two minutes on emoji-sd, a little of
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,16 +45,35 @@ class Counts:
 
 
 ONE = Counts(erased=128, others=200, hard=200, beside=100, image=48)  # of each of the six single ones
-FIRST = Counts(erased=100, others=150, hard=150, beside=60, image=24, selective=40, alarms=30, safe=300)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much of it is run."""
+
+    option: str
+    base: Callable[[], Base]
+    sizes: tuple[int, ...]
+    counts: Counts
+    tuned: bool = False
+    near: int = 1  # pictures of every noun that look-alikes are found by
+    single: int = 1  # and that say what the base itself draws, of its name, and of other words
+    described: int = 4
+    pairs: int = 100
+
+
+ALL = Extent("", emoji_open, SIZES, Counts(), tuned=True, near=4, single=6, pairs=400)
+FIRST_COUNTS = Counts(erased=100, others=150, hard=150, beside=60, image=24, selective=40, alarms=30, safe=300)
+FIRST = Extent("--first", emoji_open, SIZES[:1], FIRST_COUNTS, described=1)
 FEW = Counts(erased=6, others=8, hard=8, beside=4, image=4, selective=4, alarms=4, safe=12)
+SMALL = Extent("--quick", emoji_sd, (2,), FEW, pairs=12)
 
 
 class Open:
     """The run on a base; a quick one on the small base, a first one without what takes a night."""
 
-    def __init__(self, folder: Path, quick: bool = False, base: Base | None = None, first: bool = False):
-        self.folder, self.quick, self.first = folder, quick, first
-        self.base = base or (emoji_sd() if quick else emoji_open())
+    def __init__(self, folder: Path, extent: Extent = ALL):
+        self.folder, self.extent, self.base = folder, extent, extent.base()
         self.near = folder / "look_alikes.json"
 
     def tools(self):
@@ -63,18 +83,16 @@ class Open:
         report.write(self, self.folder)
 
     def counts(self, nouns: list[str]) -> Counts:
-        if self.first:
-            return FIRST
-        return FEW if self.quick else ONE if len(nouns) == 1 else Counts()
+        return ONE if len(nouns) == 1 else self.extent.counts
 
     def rows(self) -> list[tuple[str, list[str]]]:
         """(method, nouns) of every row, those first that cost least and that say most."""
         order = self.base.order
-        if self.quick:
-            return [(m, list(order[:2])) for m in ("unhype", "uce")]
-        if self.first:
-            return [(m, list(order[: SIZES[0]])) for m in ("unhype", *recipes.CLOSED_FORMS, *recipes.REWRITING)]
-        sizes = [list(order[:k]) for k in SIZES if k <= len(order)]
+        sizes = [list(order[:k]) for k in self.extent.sizes if k <= len(order)]
+        if self.extent is SMALL:
+            return [(m, nouns) for m in ("unhype", "uce") for nouns in sizes]
+        if self.extent is FIRST:
+            return [(m, nouns) for m in ("unhype", *recipes.CLOSED_FORMS, *recipes.REWRITING) for nouns in sizes]
         every = [*sizes, *([n] for n in order[:SINGLE])]
         trained = [m for m in METHODS if m not in ("unhype", *recipes.CLOSED_FORMS, *recipes.REWRITING, "lora-stack")]
         rows = [(m, nouns) for m in ("unhype", *recipes.REWRITING, *recipes.CLOSED_FORMS) for nouns in every]
@@ -83,10 +101,9 @@ class Open:
 
     def settings(self) -> dict[str, dict]:
         """Of each method the best of its trials on the base's tuning nouns; in a first run the first, in a quick one made small."""
-        if self.quick:
-            return {name: trials[0] | QUICK.get(name, QUICK["every"]) for name, trials in TRIALS.items()}
-        if self.first:
-            return {name: trials[0] for name, trials in TRIALS.items()}
+        if not self.extent.tuned:
+            small = lambda name: QUICK.get(name, QUICK["every"]) if self.extent is SMALL else {}
+            return {name: trials[0] | small(name) for name, trials in TRIALS.items()}
         paths = lambda name: [(self.cell_path(name, list(self.base.tuning), t, "tuning"), t) for t in TRIALS[name]]
         return {name: best([read(path) | {"settings": t} for path, t in paths(name)])["settings"] for name in TRIALS}
 
@@ -104,12 +121,11 @@ class Open:
 
     def jobs(self):
         """(path, work) of everything; first the look-alikes and the base's own figures, then the tuning, which all the rest stands on."""
-        each = 1 if self.quick or self.first else 4
-        first = [(self.near, lambda tools: {"nearest": look_alikes.nearest(self.base, *tools, self.folder, each)})]
+        first = [(self.near, lambda tools: {"nearest": look_alikes.nearest(self.base, *tools, self.folder, self.extent.near)})]
         first.append((self.folder / "base.json", self.base_figures))
         if not self.near.exists():
             return first
-        tuning = [] if self.quick or self.first else [self.tuning_job(name, trial) for name, trials in TRIALS.items() for trial in trials]
+        tuning = [self.tuning_job(name, trial) for name, trials in TRIALS.items() for trial in trials if self.extent.tuned]
         if not all(path.exists() for path, _ in tuning):
             return first + tuning
         settings = self.settings()
@@ -129,7 +145,7 @@ class Open:
         depends = self.depends(name, settings)
         path = self.cell_path(name, nouns, depends)
         yield path, partial(self.cell, name, nouns, 0, settings, self.folder)
-        own = OWN if name == "unhype" and (len(nouns) > 1 or self.quick) else ()
+        own = OWN if name == "unhype" and len(nouns) > 1 else ()
         for part in (*COLUMNS, *own):
             key = key_of(part, nouns, sorted(depends.items()), self.counts(nouns))
             yield self.folder / part / f"{name}-{len(nouns)}-{nouns[0]}-{key}.json", partial(self.part, part, name, nouns, settings)
@@ -172,7 +188,7 @@ class Open:
             found = columns.images(look, nouns, counts.image)
         elif part == "selective":
             path = recipes.path_of(folder / "models", name, nouns, 0, settings)
-            found = erasers.selective(look, path, nouns, counts.selective) if len(nouns) > 1 else {}
+            found = erasers.selective(look, path, nouns, counts.selective)
         else:
             safe = prompts.safe(self.base, nouns, counts.safe)
             texts = [p.text for p in safe]
@@ -182,14 +198,14 @@ class Open:
     def base_figures(self, tools) -> dict:
         """What the base itself draws as asked: nouns by captions' words, by descriptions, by words that no caption held, and pairs."""
         (backbone, judge), names = tools, list(self.base.wording.nouns)
-        sets = {"single_top1": prompts.kept(self.base, names, (1 if self.quick or self.first else 6) * len(names))}
+        sets = {"single_top1": prompts.kept(self.base, names, self.extent.single * len(names))}
         for key, words in (("description_top1", self.base.short), ("unseen_words_top1", self.base.unseen)):
-            sets[key] = prompts.in_turn(self.base, names, lambda n, words=words: words.get(n, ()), (1 if self.first else 4) * len(names))
+            sets[key] = prompts.in_turn(self.base, names, lambda n, words=words: words.get(n, ()), self.extent.described * len(names))
         found = {"name": self.base.title, "nouns": len(names)}
         for key, judged in sets.items():
             drawn = base_drawn(backbone, judge, judged, 1, self.folder, self.base.cfg) if judged else None
             found[key] = top1(drawn, judged, judge.names) if judged else None
-        pairs = prompts.both(self.base, names, 12 if self.quick else 100 if self.first else 400)
+        pairs = prompts.both(self.base, names, self.extent.pairs)
         drawn = base_drawn(backbone, judge, pairs, 1, self.folder, self.base.cfg, PAIR)
         present = [columns.named(drawn, judge, [p.nouns[i] for p in pairs], 2) for i in (0, 1)]
         return found | {"pair_both_top1": columns.share(present[0] & present[1])}

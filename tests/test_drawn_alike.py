@@ -68,15 +68,15 @@ fish
 
 def test_the_outline_is_walked_from_near_to_far():
     outline = Things(OUTLINE)
-    assert outline.related("hen") == ["biddy", "fowl", "broody hen", "layer", "bird", "cock"]
-    assert outline.related("Owl")[:2] == ["barn owl", "bird"] and outline.related("fish") == outline.related("van Gogh") == []
+    assert outline.related("hen", 6) == ["biddy", "fowl", "broody hen", "layer", "bird", "cock"]
+    assert outline.related("Owl", 2) == ["barn owl", "bird"] and outline.related("fish", 9) == outline.related("van Gogh", 9) == []
 
 
 def test_the_bundled_outline():
     outline = things()
     assert len(outline.lines_of) > 40_000 and all(words or under for words, under in zip(outline.words, outline.next_to))
-    assert {"physician", "medic", "surgeon"} <= {*outline.related("doctor")} and "physician" not in outline.related("cat")
-    assert outline.related("dog")[0] != "dog" and "dog" not in outline.related("dog")
+    assert {"physician", "medic", "surgeon"} <= {*outline.related("doctor", 100)} and "physician" not in outline.related("cat", 100)
+    assert "dog" not in outline.related("dog", 100)
 
 
 class Encoder:

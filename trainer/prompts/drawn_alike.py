@@ -26,7 +26,9 @@ from .things import things
 from .words import BESIDE, SUPERORDINATES
 
 WHAT = "looking for words that are drawn alike"
-NEAR, CLOSE = 256, 256  # candidates of a concept, by the outline and by their tokens, and of all these by their prompts
+READ, NEAR = 4096, 256  # words around a concept's own in the outline, and those whose tokens are nearest to its own
+AROUND, CLOSE = 128, 256  # those of them that are looked at: nearest in the outline, and of the rest by what the encoder makes of them
+TOGETHER = 256  # prompts that are encoded at a time
 GLANCED, LOOKED = 0.5, 14  # the least share on one latent for a look at all, and for how many of CLOSE that is counted to be so
 # Words that emoji-open draws as the concept in each of four pictures have larger shares, such as it draws so in half of them lower ones,
 # and other nouns of its own, doctor and nurse, hen and rooster, lie far below (tests/test_drawn_alike.py).
@@ -40,10 +42,12 @@ def with_found(config: Config, backbone: Backbone, progress=print) -> Config:
     if not config.find_words or not new:
         return config
     vocabulary, barred = [w for w in backbone.vocabulary() if w.islower() and len(w) > 2], not_found(config)
-    shares = []
+    shares, meant = [], Meanings(backbone)
     with Progress(WHAT, len(new), unit="concept", say=progress) as bar:
         for concept in new:
-            shares.append(looked_at(config, backbone, concept, asked_about(concept.words, barred, vocabulary, backbone)))
+            words = asked_about(concept.words, barred, vocabulary, backbone)
+            words = [*words[:AROUND], *meant.nearest(concept.name, words[AROUND:])[:CLOSE]]
+            shares.append(looked_at(config, backbone, concept, words))
             bar.advance()
     found = dict(zip((c.name for c in new), chosen(shares, config.find_words)))
     for name, words in found.items():
@@ -75,8 +79,23 @@ def asked_about(own: tuple[str, ...], barred: set[str], vocabulary: list[str], b
     lines = things().lines_of
     known = [w for w in vocabulary if w in lines] if any(w.lower() in lines for w in own) else vocabulary
     near = backbone.near_words([*own], NEAR, known)
-    sources = ([things().related(word) for word in own], [near[word] for word in own])
-    return list(dict.fromkeys(word for rows in sources for word in candidates(own, in_turns(rows), barred)[:NEAR]))
+    sources = ([things().related(word, READ) for word in own], [near[word] for word in own])
+    return list(dict.fromkeys(word for rows in sources for word in candidates(own, in_turns(rows), barred)[:READ]))
+
+
+class Meanings:
+    """What the text encoder makes of "a cat" for a word, each read once."""
+
+    def __init__(self, backbone: Backbone):
+        self.backbone, self.read = backbone, dict[str, torch.Tensor]()
+
+    def nearest(self, name: str, words: list[str]) -> list[str]:
+        new = [word for word in dict.fromkeys([name, *words]) if word not in self.read]
+        for some in (new[i : i + TOGETHER] for i in range(0, len(new), TOGETHER)):
+            self.read |= dict(zip(some, self.backbone.encode([fill("a {}", word) for word in some]).meaning()))
+        meant = torch.stack([self.read[word] for word in (name, *words)])
+        cosine = processes.from_first(torch.nn.functional.cosine_similarity(meant[1:], meant[:1]))
+        return [words[i] for i in cosine.argsort(descending=True, stable=True).tolist()]
 
 
 def candidates(own: tuple[str, ...], near: list[str], barred: set[str]) -> list[str]:
@@ -116,14 +135,10 @@ def chosen(shares: list[dict[str, float]], most: int) -> list[list[str]]:
 
 
 def looked_at(config: Config, backbone: Backbone, concept: Erase, words: list[str]) -> dict[str, float]:
-    """The share of those of `words`, nearest first, that a glance does not rule out."""
+    """The share of those of `words` that a glance does not rule out."""
     if not words:
         return {}
     prompts = drawn_in(concept)
-    read = backbone.encode([fill(prompts[0], w) for w in (concept.name, *words)]).meaning()
-    cosine = processes.from_first(torch.nn.functional.cosine_similarity(read[1:], read[:1]))
-    order = cosine.argsort(descending=True, stable=True)
-    words = [words[i] for i in order[:CLOSE].tolist()]
     eyes = Eyes(config, backbone, prompts, concept)
     words = [w for w, share in zip(words, eyes.shares(words, 1, 1)) if share > GLANCED]
     return dict(zip(words, eyes.shares(words, len(prompts), len(KEPT)))) if words else {}
@@ -138,4 +153,4 @@ def drawn_in(concept: Erase) -> list[str]:
 def asked_for(config: Config) -> int:
     """How many rows the denoiser is asked for, about: of the words near a concept some are looked at closer."""
     rows = STEPS * (1 if config.cfg == 1 else 2) + (2 + LETTERS + LOOKED) * len(KEPT)
-    return (config.find_words > 0) * sum(len(drawn_in(concept)) * rows + CLOSE for concept in config.erased())
+    return (config.find_words > 0) * sum(len(drawn_in(concept)) * rows + AROUND + CLOSE for concept in config.erased())

@@ -8,7 +8,6 @@ from collections import defaultdict
 from pathlib import Path
 
 FILE = Path(__file__).with_name("things.txt")
-STEPS = 3  # up or down the outline
 
 
 class Things:
@@ -29,14 +28,16 @@ class Things:
             for word in self.words[number]:
                 self.lines_of[word].append(number)
 
-    def related(self, word: str) -> list[str]:
-        """The words of every sense of a word and of what lies few steps from it in the outline, nearest first."""
+    def related(self, word: str, most: int) -> list[str]:
+        """The words of every sense of a word and of what lies around it in the outline, a few steps up or down first."""
         seen = dict.fromkeys(self.lines_of.get(word.lower(), ()))
+        found: dict[str, None] = {}
         last = [*seen]
-        for _ in range(STEPS):
-            last = [n for number in last for n in self.next_to[number] if n not in seen]
+        while last and len(found) < most:
+            found |= dict.fromkeys(w for number in last for w in self.words[number] if w != word.lower())
+            last = list(dict.fromkeys(n for number in last for n in self.next_to[number] if n not in seen))
             seen |= dict.fromkeys(last)
-        return list(dict.fromkeys(w for number in seen for w in self.words[number] if w != word.lower()))
+        return [*found][:most]
 
 
 @functools.cache

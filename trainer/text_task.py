@@ -4,10 +4,14 @@ On Stable Diffusion the adapter acts on keys and values of the cross-attention, 
 and a dog" gives the keys and values of "a forest and a dog", the picture is the mapped prompt's, the dog included. This costs no
 prediction, so that it is asked of far more pairs than pictures could be drawn of, and of words that no picture holds:
 
-    L_text = E_c mean_l  sum_i || (W_l + theta_l(c, s)) x_i - (W_l x_i + (s / S) W_l (y_i - x_i)) ||^2 / sum_i || W_l (y_i - x_i) ||^2
+    L_text = E_c mean_l  sum_i n_i || (W_l + theta_l(c, s)) x_i - (W_l x_i + (s / S) W_l (y_i - x_i)) ||^2  /  m
+    m = sum over the words that are exchanged of || W_l (y_i - x_i) ||^2
 
 x_i are the token states of a target prompt and y_i those in the answering places of its mapped prompt, or as far beyond them as the
 denoiser's target lies beyond the mapping concept's: where two erased things stand in a prompt, else one of them is left over.
+n_i is 1 for words that are exchanged and STAYS for those that are the same in both prompts, all padding together for one of these.
+An encoder puts some of a noun's meaning into every state. Where the words that stay do not lose it, or lose more than that, the
+mapping concept is drawn in the place of the thing beside as well.
 """
 
 from dataclasses import replace
@@ -27,7 +31,7 @@ from .samples import Labels
 MOST, EACH = 1024, 256  # pairs that are read, of all concepts and of one
 ROOM = 2**26  # numbers of token states that are kept of them
 AMONG, LONGEST = 3, 50  # every third pair stands among other words as well, so many at most
-WEIGHT = 3.0  # of L_text beside the task's loss
+WEIGHT, STAYS = 3.0, 3.0  # of L_text beside the task's loss, and in it of the words that stay
 ROWS = 2  # of a step, as a multiple of the batch
 LAYERS = 24  # that a step looks at: of large models some, drawn by lot
 
@@ -49,10 +53,13 @@ class TextTask:
         read = encode(backbone, [*here, *there])
         self.text, mapped = read.rows(slice(len(here))), read.rows(slice(len(here), None))
         self.labels, width = labels, read.tokens.shape[1]
-        self.answered, places = torch.zeros(len(here), width, dtype=torch.bool), torch.arange(width).repeat(len(here), 1)
+        places = torch.arange(width).repeat(len(here), 1)
+        self.counts, self.exchanged = torch.zeros(len(here), width), torch.zeros(len(here), width, dtype=torch.bool)
         for row, (a, b) in enumerate(zip(here, there)):
-            own, its = answering(token_ids(backbone, a), token_ids(backbone, b), width)
-            self.answered[row, own], places[row, own] = True, its
+            ids, others = token_ids(backbone, a), token_ids(backbone, b)
+            own, its = answering(ids, others, width)
+            places[row, own] = its
+            self.counts[row, own], self.exchanged[row, own] = counted(ids, others, own, its)
         change = mapped.tokens.gather(1, places[..., None].expand_as(mapped.tokens)) - self.text.tokens
         self.wanted = self.text.tokens + (1 + beyond)[:, None, None] * change
 
@@ -64,9 +71,10 @@ class TextTask:
         seen = int(text.condition().mask.any(0).nonzero().max()) + 1  # behind that there is nothing in any of them
         text = replace(text, tokens=text.tokens[:, :seen], mask=None if text.mask is None else text.mask[:, :seen]).to(device)
         factors = network(text.condition(), s.to(device), off.to(device))
-        x, y, answered = text.tokens, self.wanted[rows, :seen].to(device), self.answered[rows, :seen].to(device)
+        x, y = text.tokens, self.wanted[rows, :seen].to(device)
+        counts, exchanged = self.counts[rows, :seen].to(device), self.exchanged[rows, :seen].to(device)
         each = [
-            missing(network.shape.layers[i], backbone, factors[i], x, y, answered, s.to(device) / network.shape.steps)
+            missing(network.shape.layers[i], backbone, factors[i], x, y, counts, exchanged, s.to(device) / network.shape.steps)
             for i in layers.tolist()
         ]
         return torch.stack(each).mean()
@@ -76,17 +84,26 @@ class TextTask:
         return torch.randint(len(self.wanted), (count,), generator=rng)
 
 
-def missing(layer: Layer, backbone: Backbone, own: Factors, x, y, answered, strength) -> torch.Tensor:
-    """How much of a layer's wanted change is missing, a mean over prompts: 1 before training, 0 when done.
+def counted(ids: list[int], others: list[int], own: torch.Tensor, its: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of the places `own` of one prompt, which answer to `its` of another: n_i, and whether it is an exchanged word."""
+    padding = (own >= len(ids)) | (its >= len(others))
+    token = lambda tokens, places: torch.tensor(tokens)[places.clamp_max(len(tokens) - 1)]
+    exchanged = (token(ids, own) != token(others, its)) & ~padding
+    counts = torch.where(exchanged, 1.0, STAYS)
+    return torch.where(padding, STAYS / padding.sum().clamp_min(1), counts), exchanged
+
+
+def missing(layer: Layer, backbone: Backbone, own: Factors, x, y, counts, exchanged, strength) -> torch.Tensor:
+    """L_text of a layer, a mean over prompts: 0 when done.
 
     Args:
-        x, y: (N, T, D) token states and what they are to be read as. answered: (N, T) bool, places that have an answer.
-        strength: s / S, (N,).
+        x, y: (N, T, D) token states and what they are to be read as. counts: n_i, (N, T), 0 where there is no answer.
+        exchanged: (N, T) bool. strength: s / S, (N,).
     """
     module = backbone.diffusion_model.get_submodule(layer.name)
     with torch.no_grad():
         read = lambda t: module(t.to(backbone.compute_type)).float().narrow(-1, layer.start, layer.outputs)
-        wanted = (read(y) - read(x)) * answered[..., None]
-        whole = wanted.square().sum((1, 2)).clamp_min(1e-12)
-    change = low_rank(x, own) * answered[..., None]
-    return ((change - strength[:, None, None] * wanted).square().sum((1, 2)) / whole).mean()
+        wanted = read(y) - read(x)
+        m = (wanted.square().sum(2) * exchanged).sum(1).clamp_min(1e-12)
+    left = (low_rank(x, own) - strength[:, None, None] * wanted).square().sum(2)
+    return ((left * counts).sum(1) / m).mean()

@@ -32,8 +32,8 @@ def test_what_is_missing_goes_from_one_to_nothing(share, expected):
     backbone = SimpleNamespace(diffusion_model=nn.ModuleDict({"to_k": linear}), compute_type=torch.float32)
     up = (linear(y) - linear(x))[0, 0] / size[0, 0]
     own = Factors(direction[None, None], share * up[None, :, None].detach())
-    counts = exchanged = torch.tensor([[1, 0, 1, 1, 0]])
-    found = text_task.missing(Layer("to_k", 6, 4), backbone, own, x, y, counts, exchanged, torch.ones(1))
+    answered = torch.ones(1, 5, dtype=torch.bool)
+    found = text_task.missing(Layer("to_k", 6, 4), backbone, own, x, y, answered, ~answered, torch.ones(1))
     assert found.item() == pytest.approx(expected, abs=1e-5)
 
 
@@ -41,13 +41,13 @@ def test_places_without_an_answer_do_not_count():
     linear, x = nn.Linear(3, 2, bias=False), torch.randn(1, 2, 3)
     backbone = SimpleNamespace(diffusion_model=nn.ModuleDict({"to_k": linear}), compute_type=torch.float32)
     nothing = Factors(torch.zeros(1, 1, 3), torch.zeros(1, 2, 1))
-    counts = exchanged = torch.tensor([[1, 0]])
+    answered, stays = torch.tensor([[True, False]]), torch.zeros(1, 2, dtype=torch.bool)
     y = x + torch.tensor([[[1.0, 0, 0], [9.0, 9, 9]]])
-    some = text_task.missing(Layer("to_k", 3, 2), backbone, nothing, x, y, counts, exchanged, torch.ones(1))
+    some = text_task.missing(Layer("to_k", 3, 2), backbone, nothing, x, y, answered, stays, torch.ones(1))
     assert some.item() == pytest.approx(1.0)
     moved = nothing._replace(down=torch.ones(1, 1, 3), up=torch.ones(1, 2, 1))
-    alone = text_task.missing(Layer("to_k", 3, 2), backbone, moved, x[:, :1], y[:, :1], counts[:, :1], exchanged[:, :1], torch.ones(1))
-    torch.testing.assert_close(text_task.missing(Layer("to_k", 3, 2), backbone, moved, x, y, counts, exchanged, torch.ones(1)), alone)
+    alone = text_task.missing(Layer("to_k", 3, 2), backbone, moved, x[:, :1], y[:, :1], answered[:, :1], stays[:, :1], torch.ones(1))
+    torch.testing.assert_close(text_task.missing(Layer("to_k", 3, 2), backbone, moved, x, y, answered, stays, torch.ones(1)), alone)
 
 
 def test_what_stays_counts_more():
@@ -56,12 +56,10 @@ def test_what_stays_counts_more():
     y = x.clone()
     y[0, 0] += 1
     moved = Factors(x[:, 1:] / x[0, 1].square().sum(), 0.1 * torch.ones(1, 2, 1))
-    exchanged = torch.tensor([[True, False]])
-
-    def asked(*counts):
-        return text_task.missing(Layer("to_k", 3, 2), backbone, moved, x, y, torch.tensor([counts]), exchanged, torch.ones(1)).item()
-
-    assert asked(1.0, 3.0) - asked(1.0, 0.0) == pytest.approx(3 * (asked(1.0, 1.0) - asked(1.0, 0.0)), rel=1e-4)
+    answered, exchanged = torch.ones(1, 2, dtype=torch.bool), torch.tensor([[True, False]])
+    asked = lambda *places: text_task.missing(Layer("to_k", 3, 2), backbone, moved, x, y, *places, torch.ones(1)).item()
+    first, both = asked(exchanged, answered & False), asked(answered, answered & False)
+    assert asked(answered, ~exchanged) - first == pytest.approx(text_task.STAYS * (both - first), rel=1e-4)
 
 
 def test_every_third_pair_stands_among_words_and_the_other_thing_is_wanted_as_the_mapped_prompt_has_it(comfy):
@@ -74,11 +72,9 @@ def test_every_third_pair_stands_among_words_and_the_other_thing_is_wanted_as_th
     places, answers = answering(token_ids(demo, PAIR.prompt.text), token_ids(demo, PAIR.mapped), text.tokens.shape[1])
     for row in (1, 2):
         torch.testing.assert_close(task.text.tokens[row], text.tokens[0])
-        assert task.counts[row].nonzero().flatten().tolist() == places.tolist()
-        ids, counts, cat = token_ids(demo, PAIR.prompt.text), task.counts[row], task.exchanged[row]
-        assert [ids[i] for i in cat.nonzero().flatten()] == token_ids(demo, "cat")[1:-1] and (counts[cat] == 1).all()
-        assert (counts[: len(ids)][~cat[: len(ids)]] == text_task.STAYS).all()
-        assert counts[len(ids) :].sum().item() == pytest.approx(text_task.STAYS, rel=1e-4)
+        assert task.answered[row].nonzero().flatten().tolist() == places.tolist()
+        ids, stays = token_ids(demo, PAIR.prompt.text), task.stays[row].tolist()
+        assert [i for i, stay in zip(ids, stays) if not stay] == token_ids(demo, "cat")[1:-1] and not any(stays[len(ids) :])
         change = text.tokens[1, answers] - text.tokens[0, places]
         torch.testing.assert_close(task.wanted[row, places], text.tokens[0, places] + (1 + beyond[row]) * change)
     assert not torch.allclose(task.text.tokens[0], text.tokens[0])

@@ -5,13 +5,13 @@ and a dog" gives the keys and values of "a forest and a dog", the picture is the
 prediction, so that it is asked of far more pairs than pictures could be drawn of, and of words that no picture holds:
 
     L_text = E_c mean_l  sum_i n_i || (W_l + theta_l(c, s)) x_i - (W_l x_i + (s / S) W_l (y_i - x_i)) ||^2  /  m
-    m = sum over the words that are exchanged of || W_l (y_i - x_i) ||^2
+    m = sum_i || W_l (y_i - x_i) ||^2 but of words that stay
 
 x_i are the token states of a target prompt and y_i those in the answering places of its mapped prompt, or as far beyond them as the
 denoiser's target lies beyond the mapping concept's: where two erased things stand in a prompt, else one of them is left over.
-n_i is 1 for words that are exchanged and STAYS for those that are the same in both prompts, all padding together for one of these.
-An encoder puts some of a noun's meaning into every state. Where the words that stay do not lose it, or lose more than that, the
-mapping concept is drawn in the place of the thing beside as well.
+n_i is STAYS for words that stay, those that are the same in both prompts, and 1 for those that are exchanged and for padding. An
+encoder puts some of a noun's meaning into every state. Where the words that stay do not lose it, or lose more than that, the mapping
+concept is drawn in the place of the thing beside as well.
 """
 
 from dataclasses import replace
@@ -54,12 +54,12 @@ class TextTask:
         self.text, mapped = read.rows(slice(len(here))), read.rows(slice(len(here), None))
         self.labels, width = labels, read.tokens.shape[1]
         places = torch.arange(width).repeat(len(here), 1)
-        self.counts, self.exchanged = torch.zeros(len(here), width), torch.zeros(len(here), width, dtype=torch.bool)
+        self.answered, self.stays = torch.zeros(2, len(here), width, dtype=torch.bool)
         for row, (a, b) in enumerate(zip(here, there)):
             ids, others = token_ids(backbone, a), token_ids(backbone, b)
             own, its = answering(ids, others, width)
             places[row, own] = its
-            self.counts[row, own], self.exchanged[row, own] = counted(ids, others, own, its)
+            self.answered[row, own], self.stays[row, own] = True, same(ids, others, own, its)
         change = mapped.tokens.gather(1, places[..., None].expand_as(mapped.tokens)) - self.text.tokens
         self.wanted = self.text.tokens + (1 + beyond)[:, None, None] * change
 
@@ -72,9 +72,9 @@ class TextTask:
         text = replace(text, tokens=text.tokens[:, :seen], mask=None if text.mask is None else text.mask[:, :seen]).to(device)
         factors = network(text.condition(), s.to(device), off.to(device))
         x, y = text.tokens, self.wanted[rows, :seen].to(device)
-        counts, exchanged = self.counts[rows, :seen].to(device), self.exchanged[rows, :seen].to(device)
+        answered, stays = self.answered[rows, :seen].to(device), self.stays[rows, :seen].to(device)
         each = [
-            missing(network.shape.layers[i], backbone, factors[i], x, y, counts, exchanged, s.to(device) / network.shape.steps)
+            missing(network.shape.layers[i], backbone, factors[i], x, y, answered, stays, s.to(device) / network.shape.steps)
             for i in layers.tolist()
         ]
         return torch.stack(each).mean()
@@ -84,26 +84,23 @@ class TextTask:
         return torch.randint(len(self.wanted), (count,), generator=rng)
 
 
-def counted(ids: list[int], others: list[int], own: torch.Tensor, its: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of the places `own` of one prompt, which answer to `its` of another: n_i, and whether it is an exchanged word."""
-    padding = (own >= len(ids)) | (its >= len(others))
+def same(ids: list[int], others: list[int], own: torch.Tensor, its: torch.Tensor) -> torch.Tensor:
+    """At which of the places `own` of one prompt stands the token that stands at `its` of the other; padding is none."""
     token = lambda tokens, places: torch.tensor(tokens)[places.clamp_max(len(tokens) - 1)]
-    exchanged = (token(ids, own) != token(others, its)) & ~padding
-    counts = torch.where(exchanged, 1.0, STAYS)
-    return torch.where(padding, STAYS / padding.sum().clamp_min(1), counts), exchanged
+    return (token(ids, own) == token(others, its)) & (own < len(ids)) & (its < len(others))
 
 
-def missing(layer: Layer, backbone: Backbone, own: Factors, x, y, counts, exchanged, strength) -> torch.Tensor:
+def missing(layer: Layer, backbone: Backbone, own: Factors, x, y, answered, stays, strength) -> torch.Tensor:
     """L_text of a layer, a mean over prompts: 0 when done.
 
     Args:
-        x, y: (N, T, D) token states and what they are to be read as. counts: n_i, (N, T), 0 where there is no answer.
-        exchanged: (N, T) bool. strength: s / S, (N,).
+        x, y: (N, T, D) token states and what they are to be read as. strength: s / S, (N,).
+        answered, stays: (N, T) bool, places that have an answer, and those of them that hold the same word.
     """
     module = backbone.diffusion_model.get_submodule(layer.name)
     with torch.no_grad():
         read = lambda t: module(t.to(backbone.compute_type)).float().narrow(-1, layer.start, layer.outputs)
         wanted = read(y) - read(x)
-        m = (wanted.square().sum(2) * exchanged).sum(1).clamp_min(1e-12)
+        m = (wanted.square().sum(2) * (answered & ~stays)).sum(1).clamp_min(1e-12)
     left = (low_rank(x, own) - strength[:, None, None] * wanted).square().sum(2)
-    return ((left * counts).sum(1) / m).mean()
+    return ((left * torch.where(stays, STAYS, answered.float())).sum(1) / m).mean()

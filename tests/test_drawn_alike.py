@@ -8,7 +8,7 @@ import torch
 
 from trainer.config import Config, check
 from trainer.prompts import drawn_alike, eyes
-from trainer.prompts.drawn_alike import ALIKE, asked_about, asked_for, candidates, chosen, not_found, with_found
+from trainer.prompts.drawn_alike import ALIKE, asked_about, asked_for, candidates, chosen, not_found, simplest, with_found
 from trainer.prompts.eyes import share
 from trainer.prompts.neighbours import resolve
 from trainer.prompts.things import Things, things
@@ -33,7 +33,19 @@ def test_those_drawn_most_alike_are_chosen():
     shares = {"chicken": 0.9, "poultry": 0.99, "chickens": 0.95, "goose": ALIKE, "rooster": 0.1}
     assert chosen([shares], 8) == [["poultry", "chicken"]]
     assert chosen([shares], 1) == [["poultry"]]
-    assert chosen([{"true toad": 1.0, "toad": 0.9, "sea-toad": 1.0, "tree toad": 0.5, "agua fish": 0.9}], 8) == [["agua fish", "toad"]]
+    pieces = {"bloodhound": ["blood", "hound"]}
+    found = {
+        "true toad": 1.0,
+        "toad": 0.9,
+        "sea-toad": 1.0,
+        "agua fish": 0.9,
+        "bloodhound": 1.0,
+        "hound": ALIKE + 0.01,
+        "amphibia": 1.0,
+        "amphibian": 1.0,
+    }
+    assert {*found} - {*simplest(found, lambda w: pieces.get(w, [w]))} == {"true toad", "sea-toad", "bloodhound"}
+    assert [*simplest({"bloodhound": 1.0, "hound": 0.5}, lambda w: pieces.get(w, [w]))] == ["bloodhound", "hound"]
     assert chosen([{}], 8) == [[]]
 
 

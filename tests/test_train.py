@@ -28,6 +28,8 @@ SMALL = (
     "2",
     "--iterations",
     "8",
+    "--learning-rate",
+    "3e-4",
     "--batch",
     "4",
     "--retain-batch",

@@ -18,6 +18,7 @@ from unhype.checkpoint import load_eraser
 from ..run import processes
 from ..run.progress import Progress
 from ..settings.fields import Config
+from .alike import Pieces
 from .concepts import Erase
 from .doubts import forms
 from .eyes import KEPT, LETTERS, PROMPTS, STEPS, Eyes
@@ -47,7 +48,8 @@ def with_found(config: Config, backbone: Backbone, progress=print) -> Config:
         for concept in new:
             words = asked_about(concept.words, barred, vocabulary, backbone)
             words = [*words[:AROUND], *meant.nearest(concept.name, words[AROUND:])[:CLOSE]]
-            shares.append(looked_at(config, backbone, concept, words))
+            words = [word for word in words if not {*concept.words} & {*backbone.pieces(word)}]  # "sheepdog" is read as dog already
+            shares.append(simplest(looked_at(config, backbone, concept, words), backbone.pieces))
             bar.advance()
     found = dict(zip((c.name for c in new), chosen(shares, config.find_words)))
     for name, words in found.items():
@@ -114,8 +116,7 @@ def in_turns(rows: list[list[str]]) -> list[str]:
 
 
 def chosen(shares: list[dict[str, float]], most: int) -> list[list[str]]:
-    """Of every concept the words that are drawn as it, most alike first: those that it has the higher share of, in their shortest form,
-    and none that holds another, as "true toad" does."""
+    """Of every concept the words that are drawn as it, most alike first: those that it has the higher share of, in their shortest form."""
     best: dict[str, float] = {}
     for own in shares:
         for word, share in own.items():
@@ -124,7 +125,6 @@ def chosen(shares: list[dict[str, float]], most: int) -> list[list[str]]:
     taken: set[str] = set()
     for own in shares:
         alike = {word: share for word, share in own.items() if share > ALIKE and share == best[word]}
-        alike = {word: share for word, share in alike.items() if not (parts(word) - {word}) & alike.keys()}
         words: list[str] = []
         for word in sorted(alike, key=lambda word: (-alike[word], word)):
             if not forms(word) & taken and len(words) < most:
@@ -142,6 +142,12 @@ def looked_at(config: Config, backbone: Backbone, concept: Erase, words: list[st
     eyes = Eyes(config, backbone, prompts, concept)
     words = [w for w, share in zip(words, eyes.shares(words, 1, 1)) if share > GLANCED]
     return dict(zip(words, eyes.shares(words, len(prompts), len(KEPT)))) if words else {}
+
+
+def simplest(shares: dict[str, float], pieces: Pieces) -> dict[str, float]:
+    """Those that hold no other one that is drawn alike, as "true toad" and "bloodhound" do."""
+    alike = {word for word, share in shares.items() if share > ALIKE}
+    return {word: share for word, share in shares.items() if not ((parts(word) | {*pieces(word)}) - {word}) & alike}
 
 
 def drawn_in(concept: Erase) -> list[str]:

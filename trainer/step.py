@@ -16,7 +16,7 @@ from .run.divergence import ADVICE, Diverged, diverged
 from .samples import Batch
 from .text_task import LAYERS, ROWS, WEIGHT, TextTask
 
-DIVERGED = 1e3  # a loss beyond that is one of a training that has diverged; before training it is 1
+DIVERGED = 1e3  # a loss beyond that is one of a training that has diverged; before training the task is 1, what is read some times that
 
 
 def training_step(network, backbone, config: Config, data: Data, optimizer, rng, iteration: int) -> dict:

@@ -30,7 +30,7 @@ WHAT = "looking for words that are drawn alike"
 READ, NEAR = 4096, 256  # words around a concept's own in the outline, and those whose tokens are nearest to its own
 AROUND, CLOSE = 128, 256  # those of them that are looked at: nearest in the outline, and of the rest by what the encoder makes of them
 TOGETHER = 256  # prompts that are encoded at a time
-GLANCED, LOOKED = 0.5, 14  # the least share on one latent for a look at all, and for how many of CLOSE that is counted to be so
+GLANCED, LOOKED = 0.5, 14  # the least share on one latent for a look at all, and for how many of those above that is counted to be so
 # Words that emoji-open draws as the concept in each of four pictures have larger shares, such as it draws so in half of them lower ones,
 # and other nouns of its own, doctor and nurse, hen and rooster, lie far below (tests/test_drawn_alike.py).
 ALIKE = 0.8

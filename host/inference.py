@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 
 def tracked(tensor: Tensor) -> bool:
-    """Whether autograd can keep it: a tensor of inference mode, moved since or not, counts no versions."""
+    """Whether autograd can keep it. It can keep neither a tensor of inference mode that was moved since, which then only lacks a version,
+    nor a new Parameter of one, which has a version."""
     try:
-        return tensor._version >= 0
+        return not tensor.is_inference() and tensor._version >= 0
     except RuntimeError:
         return False
 

@@ -6,13 +6,13 @@ import torch
 NAMES = ("sd1", "sdxl", "flux-dev", "flux-schnell")
 
 
-def gradient(m, name, prepare=lambda backbone: None, rows=2):
+def gradient(m, name, prepare=lambda backbone: None, rows=2, model=None):
     """Of a loss on Backbone.predict with respect to the adapter's factors, as one vector on the CPU."""
     from host.backbone import Backbone
     from host.load import allow_gradients
     from unhype.adapter import Term, adapter
 
-    model = m.make_model(name)
+    model = model or m.make_model(name)
     backbone, eraser = Backbone(model, None, None), m.make_eraser(name, model, size=1.0)
     allow_gradients(backbone.diffusion_model)
     prepare(backbone)
@@ -111,6 +111,40 @@ def test_weights_in_a_buffer_that_is_used_again_give_exact_gradients(m, name, re
     again = gradient(m, name, offloaded(recompute))
     assert len(calls) > 20 and plain.norm() > 0
     assert m.distance(again, plain) < 1e-4
+
+
+@pytest.mark.parametrize("unloaded", [False, True])
+def test_weights_that_had_patches_inside_inference_mode_give_the_same_gradients(m, unloaded):
+    import comfy.model_management
+
+    def prepare(backbone):
+        if unloaded:
+            comfy.model_management.unload_all_models()
+        backbone.load()
+
+    plain = gradient(m, "sd1")
+    with torch.inference_mode():  # as the host runs a graph of pictures
+        model = m.make_model("sd1")
+        patched = model.clone()
+        assert patched.add_patches({key: (torch.ones_like(w),) for key, w in model.model.state_dict().items() if "attn" in key})
+        comfy.model_management.load_models_gpu([patched])
+    assert m.distance(gradient(m, "sd1", prepare, model=model), plain) < 1e-6 and plain.norm() > 0
+
+
+def test_every_kind_of_tensor_that_inference_mode_leaves_is_made_one_for_autograd(comfy):
+    from host.inference import allow_autograd
+
+    with torch.inference_mode():
+        made = [torch.nn.Parameter(torch.ones(2, 2), False) for _ in range(2)]
+    ordinary = torch.nn.Parameter(torch.ones(2, 2), False)
+    made[1].data = made[1].data.clone()  # moved to another device later
+    made += [torch.nn.Parameter(made[0], False), ordinary]  # put back by the host later
+    module = torch.nn.ParameterList(made)
+    allow_autograd(module)
+    x = torch.ones(1, 2, requires_grad=True)
+    for parameter in module:
+        torch.nn.functional.linear(x, parameter).sum().backward()
+    assert x.grad.tolist() == [[2.0 * len(made)] * 2] and module[3] is ordinary and not any(p.requires_grad for p in module)
 
 
 def test_the_host_is_as_it_was_after_training_also_after_an_error(comfy, fast_rope, monkeypatch):

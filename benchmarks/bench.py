@@ -79,7 +79,7 @@ class Bench:
         sizes = [FOUR, TWELVE, *([n] for n in SINGLE)]
         trained, others = ("lora-esd", "lora-switched", "esd-full"), ("unhype-trajectory", "unhype-authors")
         core = [(m, nouns, 0) for m in ("unhype", "uce") for nouns in sizes] + [(m, FOUR, 0) for m in (*trained, "lora-stack", *others)]
-        core += [(recipes.NARROW, nouns, 0) for nouns in (FOUR, TWELVE)]
+        core += [(m, nouns, 0) for m in (recipes.NARROW, recipes.ADAPTER) for nouns in (FOUR, TWELVE)]
         rest = [("unhype", TWELVE, s) for s in SEEDS[1:]] + [(m, TWELVE, 0) for m in (*trained, *others)]
         rest += [(m, [n], 0) for m in trained for n in SINGLE] + [("lora-stack", TWELVE, 0)]
         rest += [(m, FOUR, s) for m in ("unhype", "uce", *trained, "lora-stack") for s in SEEDS[1:]]

@@ -36,14 +36,14 @@ class Fixed(nn.Module):
         self.factors = factors
 
     def forward(self, condition: Condition, s: torch.Tensor, off=None) -> list[Factors]:
-        return [Factors(*(t.expand(len(s), -1, -1) for t in f)) for f in self.factors]
+        return [Factors(f.down.expand(len(s), -1, -1), f.up.expand(len(s), -1, -1)) for f in self.factors]
 
 
 def static_mean(network: Hypernetwork, conditions: Condition) -> Fixed:
     """The hypernetwork's mean adapter over the training target prompts, at s = S."""
     with torch.no_grad():
         factors = network(conditions, torch.full((len(conditions.pooled),), float(network.shape.steps)))
-    return Fixed([Factors(*(t.mean(0, keepdim=True) for t in f)) for f in factors])
+    return Fixed([Factors(f.down.mean(0, keepdim=True), f.up.mean(0, keepdim=True)) for f in factors])
 
 
 def train_lora(config: Config, backbone, data, shape: Shape) -> Lora:

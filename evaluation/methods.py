@@ -86,10 +86,9 @@ def switched(name: str, backbone, eraser: Eraser, network: nn.Module | None = No
     )
 
 
-def rewritten(name: str, backbone, network: nn.Module, rewrite, adapted: bool = False) -> Method:
-    """A method that changes what the model is conditioned on, behind a network's switch (rewriting.py); with its adapter as well."""
-    model = rewritten_sampling(backbone, rewrite, network if adapted else None)
-    return Method(name, model, Behind(nn.Module(), network))
+def rewritten(name: str, backbone, network: nn.Module, rewrite) -> Method:
+    """A method that changes what the model is conditioned on, behind a network's switch (rewriting.py)."""
+    return Method(name, rewritten_sampling(backbone, rewrite), Behind(nn.Module(), network))
 
 
 def edited(name: str, backbone, weights: dict[str, torch.Tensor]) -> Method:

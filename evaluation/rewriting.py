@@ -3,15 +3,11 @@
 Rivals of an adapter, behind the same switch. `Whole`: the conditioning becomes the mapping concept's own. `Tokens`: the token
 states above a concept's threshold change, each as the encoder would have changed it with the word replaced:
 
-    x' = x + (x - m_k) U_k V_k + d_k,   min over M, d of sum_i || x_i + (x_i - m) M + d - y_i ||^2 + n r || M ||^2,  U V ~ M
+    x' = x + (x - m_k) U_k V_k + d_k
 
-x_i is such a state of a target prompt, y_i the state at the answering place of its mapped prompt, m the mean of the x_i. So
-later states, which carry the noun's meaning too, keep what they say of style, background and neighbours. It is done again
-while a state still fires, so that of two erased nouns both go. With `everywhere` all states of a prompt that fires change so,
-fitted on all of them: an encoder that reads both ways puts some of a noun's meaning into every state, fired or not.
-
-Changing the embedding that the router or the presence score points at is the idea of Semantic Surgery (arXiv 2510.22851) and
-MapRoute (CVPR 2026); the ridge regression in place of a subtraction is ours.
+as our own rewriting has it (unhype/rewriting.py), fitted on more prompts and done again while a state still fires. With
+`everywhere` all states of a prompt that fires change so, fitted on all of them: an encoder that reads both ways puts some of a
+noun's meaning into every state, fired or not.
 """
 
 from typing import NamedTuple
@@ -24,10 +20,11 @@ from host.encode import Text
 from trainer.prompts.answering import answering, token_ids
 from trainer.prompts.concepts import Erase, Target, among_words
 from trainer.prompts.templates import fill
+from trainer.rewriting import RIDGE, ridge
 from unhype.condition import Condition, read_condition
 
 AGAIN = 4  # rounds at most: as many erased nouns as one state may carry
-RIDGE, RANK = 0.01, 4
+RANK = 4
 MOST = 20  # words that a prompt is put among
 
 
@@ -68,28 +65,13 @@ def pairs(network: nn.Module, backbone: Backbone, targets: list[Target], words: 
 
 def margins(network: nn.Module, condition: Condition) -> torch.Tensor:
     """How far every token state is above every concept's threshold, (N, T, K); -inf where it carries nothing."""
-    scores = network.switch.per_token(network.standardise(condition)) - network.switch.threshold
+    scores = network.switch.per_token(network.standardise.states(condition.tokens)) - network.switch.threshold
     return scores.masked_fill(~condition.mask[..., None], -torch.inf)
-
-
-def ridge(x: torch.Tensor, y: torch.Tensor, strength: float, rank: int) -> tuple[torch.Tensor, ...]:
-    """The map of the module's equation from rows x to rows y, (n, D): m (D,), d (D,), U (D, rank), V (rank, D).
-
-    The cut to a rank is that of the least error on the x themselves: the highest singular directions of (x - m) M.
-    """
-    mean = x.mean(0)
-    centred, change = x - mean, y - x
-    shift = change.mean(0)
-    gram = centred.T @ centred + strength * len(x) * torch.eye(x.shape[1])
-    whole = torch.linalg.solve(gram, centred.T @ (change - shift))
-    up = torch.linalg.svd(centred @ whole, full_matrices=False).Vh[:rank]
-    missing = rank - len(up)
-    return mean, shift, nn.functional.pad(whole @ up.T, (0, missing)), nn.functional.pad(up, (0, 0, 0, missing))
 
 
 def fit(network: nn.Module, backbone: Backbone, targets: list[Target], words: list[str], everywhere=False) -> Maps:
     """The maps of all concepts, from the text encoder alone."""
-    return Maps(*map(torch.stack, zip(*(ridge(x, y, RIDGE, RANK) for x, y in pairs(network, backbone, targets, words, everywhere)))))
+    return Maps(*map(torch.stack, zip(*(ridge(x, y - x, RIDGE, RANK) for x, y in pairs(network, backbone, targets, words, everywhere)))))
 
 
 class Tokens(nn.Module):

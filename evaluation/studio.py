@@ -7,6 +7,7 @@ import torch
 from host.sampling import adapted_sampling
 from unhype.checkpoint import Eraser
 from unhype.condition import stack_conditions
+from unhype.hypernetwork import rows_of
 
 from . import controls
 
@@ -72,9 +73,7 @@ class Studio:
             for start in range(0, len(chosen), BATCH):
                 rows = chosen[start : start + BATCH]
                 acting = fires[rows].nonzero().flatten()
-                picked = (
-                    [f._replace(down=f.down[pair_of[rows[acting]]], up=f.up[pair_of[rows[acting]]]) for f in factors] if len(acting) else []
-                )
+                picked = rows_of(factors, pair_of[rows[acting]]) if len(acting) else []
                 model = adapted_sampling(self.backbone, network.shape.layers, acting, picked)
                 noise = torch.stack([self.backbone.noise(size, FIRST_SEED + 1000 * (self.first + seed) + int(r)) for r in rows])
                 drawn = self.backbone.sample(

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from unhype.adapter import Term, adapter
 from unhype.condition import read_condition
+from unhype.hypernetwork import rows_of
 
 START, END, CHUNK = 49406, 49407, 77
 WORDS = START  # ids below are words
@@ -92,7 +93,7 @@ class Goal:
         if self.network is not None and self.through:
             s = torch.full((count,), float(self.network.shape.steps))
             factors = self.network(read_condition(states, pooled), s)
-            factors = [f._replace(down=f.down.repeat_interleave(rows, 0), up=f.up.repeat_interleave(rows, 0)) for f in factors]
+            factors = rows_of(factors, torch.arange(count).repeat_interleave(rows))
             with adapter(self.backbone.diffusion_model, [Term(torch.arange(len(x)), self.network.shape.layers, factors)], len(x)):
                 eps = self.backbone.predict(x, sigma, context)
         else:

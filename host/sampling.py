@@ -6,14 +6,13 @@ from typing import Any
 import torch
 
 from unhype.adapter import Term, adapter
-from unhype.condition import read_condition
-from unhype.hypernetwork import Factors, Hypernetwork, at_strength
+from unhype.hypernetwork import Factors
 from unhype.layers import Layer
 from unhype.onset import acting, scaled
 
 from .backbone import Backbone
 
-Rewrite = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+Rewriting = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 def carrying(
@@ -45,22 +44,16 @@ def adapted_sampling(backbone: Backbone, layers: tuple[Layer, ...], rows: torch.
     return model
 
 
-def rewritten_sampling(backbone: Backbone, rewrite: Rewrite, network: Hypernetwork | None = None) -> Any:
+def rewritten_sampling(backbone: Backbone, rewrite: Rewriting) -> Any:
     """A clone of the model that samples with the positive conditioning as `rewrite` makes it of (token states, pooled).
 
-    With a hypernetwork the rows also carry its adapters, made for the conditioning as it was. Plain conditionings only, as above.
+    Plain conditionings only, as above.
     """
     from comfy.patcher_extension import WrappersMP
 
     def wrapper(executor: Any, *args: Any, **kwargs: Any) -> Any:
-        guider = executor.class_obj
-        (cond,) = guider.conds["positive"]
-        condition = read_condition(cond["cross_attn"], cond["pooled_output"])
+        (cond,) = executor.class_obj.conds["positive"]
         cond["cross_attn"], cond["pooled_output"] = rewrite(cond["cross_attn"], cond["pooled_output"])
-        if network is not None:
-            rows = network.fires(condition).nonzero().flatten()
-            factors = at_strength(network, condition.rows(rows), 1.0) if len(rows) else []
-            guider.model_options["model_function_wrapper"] = carrying(backbone, network.shape.layers, rows, factors)
         return executor(*args, **kwargs)
 
     clone = backbone.model.clone()

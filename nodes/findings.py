@@ -43,7 +43,7 @@ def look(erasers: tuple[Eraser, ...], conditioning: list[list[Any]]) -> Findings
         condition = read_conditioning(conditioning, WHERE, eraser)
         network = eraser.network
         scores, threshold = network.scores(condition), network.switch.threshold
-        each = network.switch.per_token(network.standardise(condition)).masked_fill(~condition.mask[..., None], -torch.inf)
+        each = network.switch.per_token(network.standardise.states(condition.tokens)).masked_fill(~condition.mask[..., None], -torch.inf)
         for k, concept in enumerate(eraser.concepts):
             row = int(scores[:, k].argmax())
             order = each[row, :, k].argsort(descending=True)

@@ -19,7 +19,7 @@ from comfy.patcher_extension import WrappersMP
 from ..unhype.adapter import Term, adapter
 from ..unhype.checkpoint import Eraser
 from ..unhype.condition import Condition, read_condition, stack_conditions
-from ..unhype.hypernetwork import Factors, at_strength
+from ..unhype.hypernetwork import Factors, at_strength, rows_of
 from ..unhype.layers import FAMILIES, Layer, check_layers, family_of
 from ..unhype.onset import acting, onset, scaled
 from ..unhype.text import shown
@@ -166,7 +166,7 @@ class Plan:
 
     def add(self, layers: tuple[Layer, ...], factors: list[Factors], pair_of_prompt: torch.Tensor, begin: float | None) -> None:
         if any(f.down.device != self.device for f in factors[:1]):
-            factors = [Factors(*(t.to(self.device) for t in f)) for f in factors]
+            factors = [f.to(self.device) for f in factors]
         self.terms.append((layers, factors, pair_of_prompt, begin))
 
     def for_rows(self, labels: list[int], sigma: torch.Tensor, schedule: torch.Tensor | None, flow: bool) -> list[Term]:
@@ -194,7 +194,7 @@ class Plan:
         pairs = pair_of_prompt[labels]
         rows = (pairs >= 0).nonzero().flatten()
         pick = pairs[rows].to(self.device)
-        return Term(rows, layers, [Factors(f.down[pick], f.up[pick]) for f in factors])
+        return Term(rows, layers, rows_of(factors, pick))
 
 
 class LabelPrompts:

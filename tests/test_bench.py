@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROW = {"base", "method", "erased", "seed", "acc_e", "acc_g", "acc_s", "acc_s_base", "h_o", "h_o_share"}
 ROW |= {"train_seconds", "denoiser_evaluations", "file_mb"}
 METHODS = {"unhype", "unhype-narrow", "unhype-trajectory", "unhype-authors", "lora-esd", "lora-switched", "esd-full", "lora-stack"}
-RIVALS = {"uce", "speed", "oce", "rewrite-whole", "rewrite-tokens", "rewrite-prompt", "rewrite-unhype"}
+RIVALS = {"uce", "speed", "oce", "rewrite-whole", "rewrite-tokens", "rewrite-prompt"}
 
 
 def has_the_keys(report: dict) -> None:

@@ -273,7 +273,7 @@ def test_a_truncated_file_is_refused(file, where):
 @pytest.mark.parametrize(
     "changes, says",
     [
-        ({"format_version": 6}, ("format_version is 6", "up to 5", "Update")),
+        ({"format_version": 7}, ("format_version is 7", "up to 6", "Update")),
         ({"condition_version": 7}, ("condition_version is 7", "up to 2", "Update")),
         ({"format_version": "1"}, ("format_version is '1'", "whole number")),
         ({"format_version": True}, ("format_version is True", "whole number")),

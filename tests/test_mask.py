@@ -86,7 +86,7 @@ def network(request):
 
 
 def outputs(network, condition):
-    return [network.scores(condition), *(t for f in network(condition, torch.full((len(condition.tokens),), 10.0)) for t in f)]
+    return [network.scores(condition), *(t for f in network(condition, torch.full((len(condition.tokens),), 10.0)) for t in f[:2])]
 
 
 def test_padding_changes_neither_score_nor_adapter(network):

@@ -12,6 +12,7 @@ from . import samples
 from .config import Config
 from .encoding import encode
 from .prompts import concepts, wordings
+from .prompts.answering import answers
 from .prompts.neighbours import told_apart
 from .reading import read_text
 from .run.beside import cache_path
@@ -111,17 +112,19 @@ class Data(Texts):
         nothing = backbone.encode([""])
         self.asked = asked = Asked(self.targets, self.text, mapped, nothing)
         kept = Asked(anchors, self.anchor_text, self.anchor_text, nothing) if anchors else None
-        self.text_task = None if unconditional or config.objective != "direct" else self.read_pairs(config, backbone)
+        read_alone = config.rewrites(backbone.family) and not unconditional
+        self.answers = answers(backbone, texts, [t.mapped for t in self.targets], self.text, mapped) if read_alone else None
+        self.text_task = self.read_pairs(config, backbone) if read_alone else None
         phase("sampling")
         self.samples = samples.cached_samples(backbone, config, asked, kept, cache_path(config.out), progress, unconditional)
         self.anchors = self.samples.pop() if anchors else None
 
     def read_pairs(self, config: Config, backbone: Backbone) -> TextTask | None:
-        """More pairs than pictures are drawn of, beside what is retained and beside any word; None where the layers see the picture too."""
+        """More pairs than pictures are drawn of, beside what is retained and beside any word; None where there is nothing beside."""
         erased, others = config.erased(), [*config.retain, *self.words]
         count = room_for(len(erased), self.text.tokens[0].numel())
         pairs = [t for t in concepts.target_prompts(erased, others, count, config.seed + 1) if t.prompt.pair]
-        if backbone.family.anchors or not pairs:
+        if not pairs:
             return None
         beyond = torch.tensor([samples.guidance_of(t, config) for t in pairs])
         return TextTask(backbone, pairs, labels_of(pairs, len(erased)), beyond, self.words, config.seed)

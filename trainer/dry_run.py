@@ -82,7 +82,7 @@ def new_network(diffusion_model, family: Family, config: Config, device="meta") 
     """The config's hypernetwork for this model."""
     text, pooled, _ = widths(diffusion_model, family)
     with torch.device(device):
-        return Hypernetwork(config.shape(layer_table(diffusion_model, family), pooled, text))
+        return Hypernetwork(config.shape(layer_table(diffusion_model, family), pooled, text, family))
 
 
 def file_bytes(network: Hypernetwork, config: Config, concepts: int = 1) -> int:

@@ -12,7 +12,7 @@ from unhype.text import shown
 
 from .prompts.concepts import holds, parse_erase
 
-SWITCH_ONLY = ("switch.look.", "switch.seen")
+ANEW = ("switch.look.", "switch.seen", "rewriting.")
 OWN = ("out", "add_to", "remove")  # settings that are not taken over from the file
 
 
@@ -56,7 +56,7 @@ def take_over(network: Hypernetwork, names: list[str], eraser: Eraser) -> None:
     former_network = unfold(eraser.network)
     for size in fields(Shape):
         own, found = getattr(network.shape, size.name), getattr(former_network.shape, size.name)
-        if size.name not in ("concepts", "look") and own != found:
+        if size.name not in ("concepts", "look", "rewrite") and own != found:
             about = (lambda layers: f"{len(layers)} layers, the first {layers[0]}") if size.name == "layers" else str
             raise ValueError(
                 f"add_to: {size.name} is {about(found)} in {eraser.source}, {about(own)} in this training: "
@@ -70,5 +70,5 @@ def take_over(network: Hypernetwork, names: list[str], eraser: Eraser) -> None:
                 for former, concept in enumerate(eraser.concepts):
                     if concept.name == name:
                         value[row] = theirs[key][former]
-        elif key != "least" and not key.startswith(SWITCH_ONLY):  # measured or fitted anew
+        elif key != "least" and not key.startswith(ANEW):  # measured or fitted anew
             value.copy_(theirs[key])

@@ -30,7 +30,7 @@ def task_loss(predicted, eps_target, eps_star, strength, scale):
 
 def squared_distance(a: list[Factors], b: list[Factors]):
     """|| theta_a - theta_b ||^2 per row, over all layers: (N,)."""
-    return sum((x - y).square().sum((1, 2)) for f, g in zip(a, b) for x, y in zip(f, g))
+    return sum((x - y).square().sum((1, 2)) for f, g in zip(a, b) for x, y in zip(f[:2], g[:2]))
 
 
 def retention_loss(network, condition, s, off=None):
@@ -50,9 +50,9 @@ def removal_loss(before: list[Factors], after: list[Factors], gradient: list[Fac
     shrinking the adapter to nothing satisfies best. eta is the length of the step relative to that of the down
     projections.
     """
-    norm = sum(g.square().sum((1, 2)) for f in gradient for g in f).sqrt().clamp_min(1e-12)
+    norm = sum(g.square().sum((1, 2)) for f in gradient for g in f[:2]).sqrt().clamp_min(1e-12)
     length = eta * sum(f.down.square().sum((1, 2)) for f in before).sqrt().detach()
-    step = [Factors(*(-(length / norm)[:, None, None] * g for g in f)) for f in gradient]
+    step = [Factors(*(-(length / norm)[:, None, None] * g for g in f[:2])) for f in gradient]
     moved = [Factors(a.down - b.down, a.up - b.up) for a, b in zip(after, before)]
     return (squared_distance(moved, step) / length.square()).mean()
 
@@ -86,7 +86,7 @@ def authors(network, batch, predict, total_steps: int, eta: float):
     """
     before, task, gradient = simulated_step(network, batch, predict, total_steps)
     after = network(batch.condition, batch.s.clamp(max=total_steps - 1) + 1, batch.off)
-    return task + removal_loss(before, after, [Factors(*(g.detach() for g in f)) for f in gradient], eta), task.item()
+    return task + removal_loss(before, after, [Factors(f.down.detach(), f.up.detach()) for f in gradient], eta), task.item()
 
 
 def simulated_step(network, batch, predict, total_steps: int):
@@ -94,7 +94,7 @@ def simulated_step(network, batch, predict, total_steps: int):
     s = batch.s.clamp(max=total_steps - 1)
     before = network(batch.condition, s, batch.off)
     task = task_loss(predict(before), batch.eps, batch.eps_star, torch.ones_like(s), batch.scale)
-    gradients = iter(torch.autograd.grad(task, [t for f in before for t in f], retain_graph=True))
+    gradients = iter(torch.autograd.grad(task, [t for f in before for t in f[:2]], retain_graph=True))
     return before, task, [Factors(next(gradients), next(gradients)) for _ in before]
 
 

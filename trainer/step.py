@@ -11,6 +11,7 @@ from .config import Config
 from .data import Data, steps
 from .objectives import OBJECTIVES, retention_loss
 from .optimizer import update
+from .rewriting import on_some
 from .run import processes
 from .run.divergence import ADVICE, Diverged, diverged
 from .samples import Batch
@@ -52,7 +53,8 @@ def gradients(network, backbone, config: Config, iteration: int, name: str, batc
     for part in parts:
         with ExitStack() as adapted:  # until after the backward pass, in which blocks may be computed again
             rows = batch.rows(part).to(device)
-            predict = partial(adapted_prediction, adapted, network.shape.layers, backbone, config, rows)
+            read = ((part + iteration // 2) % 2 == 0).to(device)
+            predict = partial(adapted_prediction, adapted, network.shape.layers, backbone, config, rows, read)
             loss, task = OBJECTIVES[config.objective](network, rows, predict, config.steps, config.eta)
             share = len(part) / size
             losses["loss"] += share * loss.item()
@@ -91,8 +93,12 @@ def text_gradients(network, backbone, config: Config, task: TextTask, rows, s, o
     return loss.item()
 
 
-def adapted_prediction(adapted: ExitStack, layers, backbone, config: Config, batch: Batch, factors):
-    """The denoiser's prediction for a batch with an adapter per row, which stays on until `adapted` is closed."""
+def adapted_prediction(adapted: ExitStack, layers, backbone, config: Config, batch: Batch, rewritten: torch.Tensor, factors):
+    """The denoiser's prediction for a batch with an adapter per row, which stays on until `adapted` is closed.
+
+    rewritten: (N,) bool, rows whose token states are rewritten too, where the network does that.
+    """
+    factors = on_some(factors, rewritten)
     adapted.enter_context(adapter(backbone.diffusion_model, [Term(torch.arange(len(batch.x)), layers, factors)], len(batch.x)))
     with torch.autocast(backbone.device.type, torch.bfloat16, enabled=config.autocast == "bf16"):
         return backbone.predict(batch.x, batch.sigma, batch.context, batch.pooled, batch.mask).float()

@@ -24,14 +24,16 @@ from unhype.hypernetwork import Factors
 from unhype.layers import Layer
 
 from .encoding import encode
-from .prompts.answering import answering, token_ids
+from .prompts.answering import answers
 from .prompts.concepts import Target, among_words
+from .rewriting import on_some
 from .samples import Labels
 
 MOST, EACH = 1024, 256  # pairs that are read, of all concepts and of one
 ROOM = 2**26  # numbers of token states that are kept of them
 AMONG, LONGEST = 3, 50  # every third pair stands among other words as well, so many at most
-WEIGHT, STAYS = 3.0, 3.0  # of L_text beside the task's loss, and in it of the words that stay
+WEIGHT = 3.0  # of L_text beside the task's loss
+STAYS, STAYS_REWRITTEN = 3.0, 6.0  # in it of the words that stay, and of them where the others have been rewritten
 ROWS = 2  # of a step, as a multiple of the batch
 LAYERS = 24  # that a step looks at: of large models some, drawn by lot
 
@@ -52,16 +54,7 @@ class TextTask:
         here, there = zip(*(mixed[i] if i % AMONG == 0 and fits[i] else plain for i, plain in enumerate(zip(here, there))))
         read = encode(backbone, [*here, *there])
         self.text, mapped = read.rows(slice(len(here))), read.rows(slice(len(here), None))
-        self.labels, width = labels, read.tokens.shape[1]
-        places = torch.arange(width).repeat(len(here), 1)
-        self.answered, self.stays = torch.zeros(2, len(here), width, dtype=torch.bool)
-        for row, (a, b) in enumerate(zip(here, there)):
-            ids, others = token_ids(backbone, a), token_ids(backbone, b)
-            own, its = answering(ids, others, width)
-            places[row, own] = its
-            self.answered[row, own], self.stays[row, own] = True, same(ids, others, own, its)
-        change = mapped.tokens.gather(1, places[..., None].expand_as(mapped.tokens)) - self.text.tokens
-        self.wanted = self.text.tokens + (1 + beyond)[:, None, None] * change
+        self.labels, self.beyond, self.answers = labels, beyond, answers(backbone, list(here), list(there), self.text, mapped)
 
     def loss(
         self, network, backbone: Backbone, rows: torch.Tensor, s: torch.Tensor, off: torch.Tensor, layers: torch.Tensor
@@ -71,36 +64,33 @@ class TextTask:
         seen = int(text.condition().mask.any(0).nonzero().max()) + 1  # behind that there is nothing in any of them
         text = replace(text, tokens=text.tokens[:, :seen], mask=None if text.mask is None else text.mask[:, :seen]).to(device)
         factors = network(text.condition(), s.to(device), off.to(device))
-        x, y = text.tokens, self.wanted[rows, :seen].to(device)
-        answered, stays = self.answered[rows, :seen].to(device), self.stays[rows, :seen].to(device)
-        each = [
-            missing(network.shape.layers[i], backbone, factors[i], x, y, answered, stays, s.to(device) / network.shape.steps)
-            for i in layers.tolist()
-        ]
+        change, answered, stays = (t[rows, :seen].to(device) for t in self.answers)
+        y = text.tokens + (1 + self.beyond[rows].to(device))[:, None, None] * change
+        rewritten = (torch.arange(len(rows), device=device) % 2 == 0) & (factors[0].rewrite is not None)
+        rewrite = on_some(factors, rewritten)[0].rewrite
+        x = rewrite(text.tokens) if rewrite else text.tokens
+        counts = torch.where(stays, torch.where(rewritten, STAYS_REWRITTEN, STAYS)[:, None], answered.float())
+        own = (text.tokens, x, y, answered & ~stays, counts, s.to(device) / network.shape.steps)
+        each = [missing(network.shape.layers[i], backbone, factors[i], *own) for i in layers.tolist()]
         return torch.stack(each).mean()
 
     def drawn(self, count: int, rng: torch.Generator) -> torch.Tensor:
         """Random rows."""
-        return torch.randint(len(self.wanted), (count,), generator=rng)
+        return torch.randint(len(self.beyond), (count,), generator=rng)
 
 
-def same(ids: list[int], others: list[int], own: torch.Tensor, its: torch.Tensor) -> torch.Tensor:
-    """At which of the places `own` of one prompt stands the token that stands at `its` of the other; padding is none."""
-    token = lambda tokens, places: torch.tensor(tokens)[places.clamp_max(len(tokens) - 1)]
-    return (token(ids, own) == token(others, its)) & (own < len(ids)) & (its < len(others))
-
-
-def missing(layer: Layer, backbone: Backbone, own: Factors, x, y, answered, stays, strength) -> torch.Tensor:
+def missing(layer: Layer, backbone: Backbone, own: Factors, given, x, y, exchanged, counts, strength) -> torch.Tensor:
     """L_text of a layer, a mean over prompts: 0 when done.
 
     Args:
-        x, y: (N, T, D) token states and what they are to be read as. strength: s / S, (N,).
-        answered, stays: (N, T) bool, places that have an answer, and those of them that hold the same word.
+        given, x, y: (N, T, D) token states, as they are rewritten, and what they are to be read as. strength: s / S, (N,).
+        exchanged: (N, T) bool, places of words that are. counts: (N, T) what each place counts.
     """
     module = backbone.diffusion_model.get_submodule(layer.name)
     with torch.no_grad():
         read = lambda t: module(t.to(backbone.compute_type)).float().narrow(-1, layer.start, layer.outputs)
-        wanted = read(y) - read(x)
-        m = (wanted.square().sum(2) * (answered & ~stays)).sum(1).clamp_min(1e-12)
-    left = (low_rank(x, own) - strength[:, None, None] * wanted).square().sum(2)
-    return ((left * torch.where(stays, STAYS, answered.float())).sum(1) / m).mean()
+        before = read(given)
+        wanted, moved = read(y) - before, read(x) - before
+        m = (wanted.square().sum(2) * exchanged).sum(1).clamp_min(1e-12)
+    left = (low_rank(x, own) + moved - strength[:, None, None] * wanted).square().sum(2)
+    return ((left * counts).sum(1) / m).mean()

@@ -36,7 +36,7 @@ from host.backbone import Backbone
 from host.load import load_backbone
 from host.memory import device_memory
 from host.start import comfy_version, find_comfy, start_comfy
-from trainer import dry_run, previews, state, switch
+from trainer import dry_run, previews, rewriting, state, switch
 from trainer.config import Config, ConfigError, begin, options, settings_of
 from trainer.data import Data
 from trainer.extend import take_over
@@ -69,7 +69,7 @@ from unhype.layers import layer_table
 from unhype.sketch import in_full, sketch
 
 MISSED = 3  # exit code of a training that misses a bar
-RECIPE = 4  # counted up where the same settings make another eraser than before
+RECIPE = 5  # counted up where the same settings make another eraser than before
 
 
 def new_network(config: Config, backbone: Backbone, data: Data) -> tuple[Hypernetwork, str]:
@@ -78,7 +78,7 @@ def new_network(config: Config, backbone: Backbone, data: Data) -> tuple[Hyperne
     seen = data.conditions[0]
     torch.manual_seed(config.seed)
     layers = layer_table(backbone.diffusion_model, family)
-    network = Hypernetwork(config.shape(layers, seen.pooled.shape[1], seen.tokens.shape[2]))
+    network = Hypernetwork(config.shape(layers, seen.pooled.shape[1], seen.tokens.shape[2], family))
     network.standardise.fit(*data.conditions)
     if config.add_to:
         take_over(network, [e.name for e in config.erased()], load_eraser(config.add_to))
@@ -180,6 +180,9 @@ def train(
             f"{calibration['highest_safe']:.2f} and targets from {calibration['lowest_target']:.2f}; of held-out prompts "
             f"{calibration['misses']:.1%} missed, {calibration['false_alarms']:.1%} false alarms"
         )
+    if network.rewriting:
+        rewriting.fit(network, data)
+        data.answers = None
     doubts.warn(doubts.badly_told_apart([c.name for c in names], [c.calibration for c in names]), progress)
     if backbone.device.type != "cpu":
         make_room(config, backbone, progress)

@@ -93,8 +93,21 @@ class Pairs:
     def on(self, device: torch.device) -> tuple[Rows, Factors]:
         if device not in self.there:
             rows = self.rows.to(device) if isinstance(self.rows, torch.Tensor) else self.rows
-            self.there[device] = rows, Factors(*(t.to(device) for t in self.factors))
+            self.there[device] = rows, self.factors.to(device)
         return self.there[device]
+
+
+def rewritten(x: torch.Tensor, terms: list[Term]) -> torch.Tensor:
+    """What layers read in place of x (N, T, in): the rows of terms that rewrite, as they have it; x itself where none does."""
+    changes = []
+    for term in terms:
+        rewrite = term.factors[0].rewrite if term.factors else None
+        if rewrite is not None and len(term.rows):
+            rows = term.rows.to(x.device)
+            changes.append((rows, rewrite.to(x.device)(x[rows]) - x[rows]))
+    for rows, change in changes:
+        x = x.index_add(0, rows, change)
+    return x
 
 
 class Adapted(NamedTuple):
@@ -114,7 +127,14 @@ class Constant:
     def __init__(self, tensor: torch.Tensor, alike: Sequence[int]):
         self.tensor, self.alike, self.room = tensor, alike, MOST
         self.kept: dict[tuple[str, int], tuple[Factors, Rows, torch.Tensor]] = {}  # by layer and term
+        self.read, self.read_by = tensor, list[Term]()  # what the terms of the last forward make of it
         self.adapted: tuple[nn.Module, list[Term], list[Adapted]] | None = None  # the last forward's
+
+    def rewritten(self, terms: list[Term]) -> torch.Tensor:
+        if self.read_by is not terms:
+            self.read, self.read_by = rewritten(self.tensor, terms), terms
+            self.kept, self.room = {}, MOST  # what layers made of something else
+        return self.read
 
     def change(self, key: tuple[str, int], pairs: Pairs, dtype: torch.dtype) -> tuple[Rows, torch.Tensor]:
         """The rows that a term acts on and its change there, (n, T, out), made anew where its factors are not those of last time."""
@@ -122,10 +142,10 @@ class Constant:
         if made_of is pairs.factors and change.dtype == dtype:
             return rows, change
         rows, own = pairs.on(self.tensor.device)
-        x = self.tensor[rows]
+        x = self.read[rows]
         alike = self.alike[rows] if isinstance(rows, slice) else [self.alike[row] for row in rows.tolist()]
         some = slice(1 if len(set(alike)) == 1 else None)
-        change = low_rank(x[some].to(own.down.dtype), Factors(own.down[some], own.up[some])).to(dtype)
+        change = low_rank(x[some].to(own.down.dtype), own.rows(some)).to(dtype)
         room, change = self.room - change.numel(), change.expand(len(x), -1, -1)
         if room >= 0:
             self.room, self.kept[key] = room, (pairs.factors, rows, change)
@@ -175,6 +195,18 @@ def adapter(diffusion_model: nn.Module, terms: list[Term], batch: int, constant:
     """
     adapted = adapted_modules(diffusion_model, terms, constant)
     called, handles = set(), []
+    rewrites = any(term.factors and term.factors[0].rewrite is not None for term in terms)
+    latest: list[torch.Tensor] = []  # what a layer was given, and what it reads: mostly the same for all
+
+    def read(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        x = args[0]
+        if x.shape[0] != batch:
+            return args  # said after the layer
+        if constant is not None and x is constant.tensor and not is_traced():
+            return constant.rewritten(terms), *args[1:]
+        if not latest or latest[0] is not x:
+            latest[:] = x, rewritten(x, terms)
+        return latest[1], *args[1:]
 
     def hook(name: str, pairs_of_terms: list[tuple[Layer, Pairs]]) -> Callable[..., torch.Tensor]:
         def add(module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
@@ -185,7 +217,7 @@ def adapter(diffusion_model: nn.Module, terms: list[Term], batch: int, constant:
                     "a node that regroups the batch (attention couple) cannot be combined with the eraser"
                 )
             in_place = is_its_own(output, module)
-            known = constant if constant is not None and x is constant.tensor and not is_traced() else None
+            known = constant if constant is not None and x is constant.read and not is_traced() else None
             for i, (layer, pairs) in enumerate(pairs_of_terms):
                 if known is not None:
                     rows, change = known.change((name, i), pairs, output.dtype)
@@ -202,6 +234,8 @@ def adapter(diffusion_model: nn.Module, terms: list[Term], batch: int, constant:
 
     try:
         for name, module, pairs in adapted:
+            if rewrites:
+                handles.append(module.register_forward_pre_hook(read))
             handles.append(module.register_forward_hook(hook(name, pairs)))
         yield
         if missed := len(adapted) - len(called):

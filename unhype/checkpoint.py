@@ -28,7 +28,7 @@ from .values import check_values
 
 __all__ = ["CheckpointError", "Concept", "Eraser", "check_eraser", "load_eraser", "save_eraser", "write_atomically"]
 
-HALF = ("heads.", "base_down.", "switch.look.")  # stored in fp16: the bulk of the file
+HALF = ("heads.", "base_down.", "switch.look.", "rewriting.")  # stored in fp16: the bulk of the file
 DIVERGED = "Not saved: the training diverged, lower learning_rate"
 
 
@@ -51,7 +51,7 @@ class Eraser:
             "format_version": format_version(self.network.shape),
             "condition_version": condition_version(self.family, self.network.shape),
             "family": self.family,
-            "shape": {key: value for key, value in asdict(self.network.shape).items() if key != "look" or value},
+            "shape": {key: value for key, value in asdict(self.network.shape).items() if key not in ("look", "rewrite") or value},
             "concepts": [asdict(c) for c in self.concepts],
             "training": self.training,
             "metrics": self.metrics,

@@ -115,9 +115,13 @@ class Standardise(nn.Module):
         # In place from the first difference on: memory taken anew for every step would cost more than the steps.
         return Condition(
             (c.pooled - self.pooled_mean).div_(self.pooled_deviation).clamp_(-FAR, FAR),
-            (c.tokens - self.token_mean).div_(self.token_deviation).clamp_(-FAR, FAR),
+            self.states(c.tokens),
             c.mask,
         )
+
+    def states(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Token states (..., D) alone."""
+        return (tokens - self.token_mean).div_(self.token_deviation).clamp_(-FAR, FAR)
 
 
 class Summary(nn.Module):
@@ -153,7 +157,7 @@ class Switch(nn.Module):
 
     def forward(self, c: Condition, each: torch.Tensor | None = None) -> torch.Tensor:
         """Scores (N, K) of a standardised condition; -inf where no token carries anything. each: `per_token`, where it is known."""
-        each = self.per_token(c) if each is None else each
+        each = self.per_token(c.tokens) if each is None else each
         return each.masked_fill(~c.mask[..., None], -torch.inf).amax(1)
 
     def fires(self, scores: torch.Tensor, off: torch.Tensor | None = None) -> torch.Tensor:
@@ -161,12 +165,12 @@ class Switch(nn.Module):
         firing = scores > self.threshold
         return (firing if off is None else firing & ~off).any(1)
 
-    def per_token(self, c: Condition) -> torch.Tensor:
-        """Each token state on each concept's probe, (N, T, K), masked ones as well."""
-        linear = c.tokens @ self.weight.T + self.bias
+    def per_token(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Each standardised token state (..., D) on each concept's probe, (..., K)."""
+        linear = tokens @ self.weight.T + self.bias
         if self.look is None or self.seen is None:
             return linear
-        return linear + nn.functional.silu(self.look(c.tokens)) @ self.seen.T
+        return linear + nn.functional.silu(self.look(tokens)) @ self.seen.T
 
     def gates(self, c: Condition, off: torch.Tensor | None = None, each: torch.Tensor | None = None) -> torch.Tensor:
         """How far each concept is above its threshold, 0..1, (N, K); 0 where it is off."""
@@ -178,7 +182,7 @@ class Switch(nn.Module):
 
         A softmax over tokens of SHARPNESS times the highest margin above a threshold, of the concepts that are not off.
         """
-        margin = (self.per_token(c) if each is None else each) - self.threshold  # (N, T, K)
+        margin = (self.per_token(c.tokens) if each is None else each) - self.threshold  # (N, T, K)
         if off is not None:
             margin = margin.masked_fill(off[:, None], -1e4)
         weight = (SHARPNESS * margin.amax(2)).masked_fill(~c.mask, -1e9).softmax(1)

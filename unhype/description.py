@@ -15,11 +15,11 @@ from .sketch import PAIRS, chosen
 from .text import shown
 
 # 1 read neither the switch's gates nor its firing state, 2 had no least length of an adapter, 3 no bottleneck and no fused layers,
-# 4 a linear switch only
-FORMAT_VERSION = 5
-MAX_LAYERS, MAX_BOTTLENECK, MAX_LOOK = 4096, 16_384, 16_384
+# 4 a linear switch only, 5 no rewriting
+FORMAT_VERSION = 6
+MAX_LAYERS, MAX_BOTTLENECK, MAX_LOOK, MAX_REWRITE = 4096, 16_384, 16_384, 256
 LIMITS = {"rank": 256, "steps": 100_000, "hidden": 16_384, "queries": 256, "pooled_dim": 65_536, "token_dim": 65_536, "concepts": 10_000}
-OPTIONAL = {"bottleneck": MAX_BOTTLENECK, "look": MAX_LOOK}
+OPTIONAL = {"bottleneck": MAX_BOTTLENECK, "look": MAX_LOOK, "rewrite": MAX_REWRITE}
 NAME, TEXT, DEPTH, NUMBER = 300, 20_000, 16, 1 << 64  # letters of a name and of any text; lists in lists; the largest number
 DAMAGED = "The file is damaged: download it again"
 MODULE = re.compile(r"\w+(\.\w+)*", re.ASCII)
@@ -65,7 +65,7 @@ def parse_description(path: Path, meta: dict[str, Any]) -> tuple[Shape, str, lis
 
 def format_version(shape: Shape) -> int:
     """The lowest version of the format that an eraser needs, so that older nodes read whatever is as it was."""
-    return FORMAT_VERSION if shape.look else 4
+    return FORMAT_VERSION if shape.rewrite else 5 if shape.look else 4
 
 
 def condition_version(family: str, shape: Shape) -> int:

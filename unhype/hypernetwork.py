@@ -15,10 +15,12 @@ from torch import nn
 
 from .condition import EPS, Condition, Standardise, Summary, Switch
 from .layers import Layer
+from .rewriting import Maps, Rewrite
 
 FREQUENCIES = 16  # Fourier features of s / S, as the paper's authors have them
 LONGEST = 1e3  # an adapter over all layers; trained ones are 4 to 100 long, and fp16 ends at 65,504
 STRONGEST = 10.0
+FIRING = 0.5  # a gate at its threshold
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Shape:
     concepts: int
     bottleneck: int = 0  # rank of a head's matrix, which is folded; 0: it is whole
     look: int = 0  # width of the switch's hidden layer; 0: it is linear
+    rewrite: int = 0  # rank of the maps of token states (rewriting.py); 0: they are read as they are
 
 
 class Factors(NamedTuple):
@@ -42,6 +45,13 @@ class Factors(NamedTuple):
 
     down: torch.Tensor  # (N, rank, in)
     up: torch.Tensor  # (N, out, rank)
+    rewrite: Rewrite | None = None  # how its input's rows are read, the same for all layers
+
+    def rows(self, index: slice | torch.Tensor) -> "Factors":
+        return Factors(self.down[index], self.up[index], self.rewrite and self.rewrite.rows(index))
+
+    def to(self, device: torch.device) -> "Factors":
+        return Factors(self.down.to(device), self.up.to(device), self.rewrite and self.rewrite.to(device))
 
 
 def fourier(x: torch.Tensor) -> torch.Tensor:
@@ -83,6 +93,7 @@ class Hypernetwork(nn.Module):
         self.shape = shape
         self.standardise = Standardise(shape.pooled_dim, shape.token_dim)
         self.switch = Switch(shape.concepts, shape.token_dim, shape.look)
+        self.rewriting = Maps(shape.concepts, shape.token_dim, shape.rewrite) if shape.rewrite else None
         self.summary = Summary(shape.queries, shape.token_dim)
         seen = shape.pooled_dim + shape.queries * shape.token_dim + 2 * FREQUENCIES + shape.token_dim
         self.concept = nn.Parameter(torch.randn(shape.concepts, shape.hidden))
@@ -98,15 +109,16 @@ class Hypernetwork(nn.Module):
         one confuse the trunk, and a shorter adapter of the right direction would let the concept through. However strange they
         are it is at most LONGEST long, so that its factors are finite.
         """
-        strength, h, least = self.hidden(condition, s, off)
+        strength, h, least, gates = self.hidden(condition, s, off)
         change = torch.cat(self.changes(h), 1)  # (N, every layer's down, then its up)
         length = torch.linalg.vector_norm(change, dim=1).clamp_min(EPS)
         size = (strength * torch.minimum((least / length).clamp_min(1), LONGEST / length))[:, None]
         change = change * size if torch.is_grad_enabled() else change.mul_(size)  # memory taken anew would cost more than the product
+        rewrite = None if self.rewriting is None else Rewrite(self.standardise, self.switch, self.rewriting, gates > FIRING, strength)
         rank, factors = self.shape.rank, []
         pieces = change.split([rank * size for layer in self.shape.layers for size in (layer.inputs, layer.outputs)], 1)
         for layer, base, down, up in zip(self.shape.layers, self.base_down.parameters(), pieces[::2], pieces[1::2]):
-            factors.append(Factors(base + down.view(-1, rank, layer.inputs), up.view(-1, layer.outputs, rank)))
+            factors.append(Factors(base + down.view(-1, rank, layer.inputs), up.view(-1, layer.outputs, rank), rewrite))
         return factors
 
     def changes(self, h: torch.Tensor) -> list[torch.Tensor]:
@@ -117,25 +129,25 @@ class Hypernetwork(nn.Module):
         inner = nn.functional.linear(h, torch.cat(first)).split(self.shape.bottleneck, 1)
         return [nn.functional.linear(x, weight) for x, weight in zip(inner, last)]
 
-    def hidden(self, condition: Condition, s: torch.Tensor, off: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """s / S (N,), what the heads see, (N, hidden), and the least length of the adapter at s = S, (N,)."""
+    def hidden(self, condition: Condition, s: torch.Tensor, off: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+        """s / S (N,), what the heads see, (N, hidden), the least length of the adapter at s = S, (N,), and the gates (N, K)."""
         strength = s / self.shape.steps
         c = self.standardise(condition)
-        each = self.switch.per_token(c)
+        each = self.switch.per_token(c.tokens)
         gates = self.switch.gates(c, off, each)
         first, *rest = self.trunk
         h = first(torch.cat([c.pooled, self.summary(c), fourier(strength), self.switch.firing_state(c, off, each)], 1))
         h = h + gates @ self.concept
         for part in rest:
             h = part(h)
-        return strength, h, (gates * self.least).amax(1)
+        return strength, h, (gates * self.least).amax(1), gates
 
     def squared_change(self, condition: Condition, s: torch.Tensor, off: torch.Tensor | None = None) -> torch.Tensor:
         """|| H(c, s) - H(c, 0) ||^2 over all layers, (N,), without writing the factors out.
 
         The heads are linear, so it is (s / S)^2 h^T G h with G the sum of their W^T W, or (s / S)^2 least^2.
         """
-        strength, h, least = self.hidden(condition, s, off)
+        strength, h, least, _ = self.hidden(condition, s, off)
         total = sum(gram(head) for head in self.heads)
         return strength.square() * torch.maximum(((h @ total) * h).sum(1), least.square())
 
@@ -147,6 +159,12 @@ class Hypernetwork(nn.Module):
     def fires(self, condition: Condition, off: torch.Tensor | None = None) -> torch.Tensor:
         """Whether any concept fires that is not off (N or 1, K), (N,) bool."""
         return self.switch.fires(self.scores(condition), off)
+
+
+def rows_of(factors: list[Factors], index: torch.Tensor) -> list[Factors]:
+    """Of every layer's factors some rows."""
+    rewrite = factors[0].rewrite.rows(index) if factors and factors[0].rewrite else None
+    return [Factors(f.down[index], f.up[index], rewrite) for f in factors]
 
 
 def at_strength(network: Hypernetwork, condition: Condition, strength: float, off: torch.Tensor | None = None) -> list[Factors]:

@@ -45,7 +45,8 @@ def acting(sigma: torch.Tensor, schedule: torch.Tensor | None, begin: float, flo
 
 def scaled(factors: list[Factors], share: torch.Tensor) -> list[Factors]:
     """Factors whose n-th pair acts by share[n]."""
-    return [f._replace(up=f.up * share.to(f.up)[:, None, None]) for f in factors]
+    rewrite = factors[0].rewrite.scaled(share) if factors and factors[0].rewrite else None
+    return [Factors(f.down, f.up * share.to(f.up)[:, None, None], rewrite) for f in factors]
 
 
 def even(levels: Sequence[float], changes: Sequence[float]) -> tuple[float, ...]:

@@ -23,7 +23,7 @@ from trainer.run import beside
 from trainer.train import train
 from unhype.checkpoint import Eraser, load_eraser, save_eraser, write_atomically
 from unhype.fold import folded, seen_by_heads
-from unhype.hypernetwork import Shape
+from unhype.hypernetwork import Hypernetwork, Shape
 from unhype.layers import family_of, layer_table
 
 from . import emoji
@@ -39,10 +39,11 @@ ORDER = ("cat", "car", "pizza", "guitar", "horse", "ghost", "bear", "fish", "air
 ORDER_REST = ("dog", "bus", "book", "apple", "bird", "boat", "clock", "burger")
 NARROW = "unhype-narrow"  # the very networks of unhype, folded as they are by default so that files of large models are small
 HYPERNETWORKS = {"unhype": "direct", "unhype-trajectory": "trajectory", "unhype-authors": "authors"}
-# Behind unhype's switch: the whole conditioning, the states that fire, all of a prompt that fires; the last with the adapter as well.
-REWRITING = ("rewrite-whole", "rewrite-tokens", "rewrite-prompt", "rewrite-unhype")
+# Behind unhype's switch and without an adapter: the whole conditioning, the states that fire, all of a prompt that fires.
+REWRITING = ("rewrite-whole", "rewrite-tokens", "rewrite-prompt")
+ADAPTER = "unhype-adapter"  # the very networks of unhype, and no states rewritten
 CLOSED_FORMS = {"uce": baselines.uce, "speed": closed_forms.speed, "oce": closed_forms.oce}
-METHODS = (*HYPERNETWORKS, NARROW, "lora-esd", "lora-switched", "esd-full", *CLOSED_FORMS, *REWRITING, "lora-stack")
+METHODS = (*HYPERNETWORKS, NARROW, ADAPTER, "lora-esd", "lora-switched", "esd-full", *CLOSED_FORMS, *REWRITING, "lora-stack")
 BASE = "base"  # the model with no eraser at all, as a method to be attacked
 CONTROLS = ("static-switched", "shuffled-switched")
 
@@ -126,7 +127,7 @@ def trained_on(nouns: list[str], folder: Path, settings: dict) -> list[str]:
 
 def settings_of(name: str, settings: dict) -> dict:
     """What a method's result depends on: its own settings, and those of the parts that it is made of."""
-    parts = {"lora-switched": ("lora-esd", "unhype"), "lora-stack": ("lora-esd",), NARROW: ("unhype",)}
+    parts = {"lora-switched": ("lora-esd", "unhype"), "lora-stack": ("lora-esd",), NARROW: ("unhype",), ADAPTER: ("unhype",)}
     parts |= dict.fromkeys((*CONTROLS, *REWRITING), ("unhype",))
     return {f"{part}.{k}": v for part in parts.get(name, (name,)) for k, v in settings.get(part, {}).items()}
 
@@ -167,6 +168,9 @@ def make(
         out = Path(own.out).with_suffix(".narrow.safetensors")
         save_eraser(narrowed(backbone, eraser, own), out)
         return switched(name, backbone, load_eraser(out)), replace(cost, file_mb=out.stat().st_size / 1e6)
+    if name == ADAPTER:
+        eraser, cost = hypernetwork(backbone, config("unhype"), progress)
+        return switched(name, backbone, replace(eraser, network=unrewritten(eraser.network))), cost
     if name in HYPERNETWORKS:
         eraser, cost = hypernetwork(backbone, config(name), progress)
         return switched(name, backbone, eraser), cost
@@ -211,7 +215,14 @@ def rewriter(backbone, name: str, eraser: Eraser, config: Config, path: Path) ->
     work = lambda: rewriting.fit(network, backbone, targets, config.retain, everywhere)._asdict()
     maps, cost = kept_or_made(backbone, path.with_stem(f"{path.stem}-maps{'-everywhere' * everywhere}"), work)
     rewrite = rewriting.Tokens(network, rewriting.Maps(**maps), everywhere)
-    return rewritten(name, backbone, network, rewrite, name == "rewrite-unhype"), cost
+    return rewritten(name, backbone, network, rewrite), cost
+
+
+def unrewritten(network: Hypernetwork) -> Hypernetwork:
+    """The same network that leaves token states as they are."""
+    other = Hypernetwork(replace(network.shape, rewrite=0)).requires_grad_(False)
+    other.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("rewriting.")})
+    return other
 
 
 def narrowed(backbone, eraser: Eraser, config: Config) -> Eraser:

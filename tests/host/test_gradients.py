@@ -18,12 +18,12 @@ def gradient(m, name, prepare=lambda backbone: None, rows=2, model=None):
     prepare(backbone)
     (context, extra), factors = m.prompt(name)[0], m.factors_of(eraser, m.prompt(name))
     there = lambda t: t.to(backbone.device)
-    factors = [type(f)(*(there(t.detach().expand(rows, -1, -1).clone()).requires_grad_() for t in f)) for f in factors]
+    factors = [type(f)(*(there(t.detach().expand(rows, -1, -1).clone()).requires_grad_() for t in f[:2])) for f in factors]
     with adapter(backbone.diffusion_model, [Term(there(torch.arange(rows)), eraser.network.shape.layers, factors)], rows):
         x, sigma = m.noise(name, rows), torch.full((rows,), 0.5)
         given = (x, sigma, context.expand(rows, -1, -1), extra["pooled_output"].expand(rows, -1))
         backbone.predict(*map(there, given)).square().mean().backward()
-    return torch.cat([t.grad.flatten().cpu() for f in factors for t in f])
+    return torch.cat([t.grad.flatten().cpu() for f in factors for t in f[:2]])
 
 
 @torch.library.custom_op("unhype_test::rope", mutates_args=())

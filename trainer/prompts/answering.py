@@ -1,8 +1,11 @@
 """Which token states of two prompts answer to each other: those of a target prompt and of its mapped prompt."""
 
+from typing import NamedTuple
+
 import torch
 
 from host.backbone import Backbone
+from host.encode import Text
 
 
 def token_ids(backbone: Backbone, text: str) -> list[int]:
@@ -32,3 +35,30 @@ def answering(ids: list[int], mapped: list[int], width: int) -> tuple[torch.Tens
     here, there = aligned(ids, mapped, width, width)
     front = range(min(here.start, there.start))
     return tuple(torch.tensor([*front, *range(span.start, span.stop)]) for span in (here, there))
+
+
+class Answers(NamedTuple):
+    """Of prompts what their mapped prompts say in the answering places."""
+
+    change: torch.Tensor  # (N, T, D) from each state to the one that answers
+    answered: torch.Tensor  # (N, T) bool, places that have an answer
+    stays: torch.Tensor  # (N, T) bool, those of them that hold the same word
+
+
+def answers(backbone: Backbone, here: list[str], there: list[str], text: Text, mapped: Text) -> Answers:
+    """Of prompts and their mapped prompts, as they are written and as they were encoded together."""
+    width = text.tokens.shape[1]
+    places = torch.arange(width).repeat(len(here), 1)
+    answered, stays = torch.zeros(2, len(here), width, dtype=torch.bool)
+    for row, (a, b) in enumerate(zip(here, there)):
+        ids, others = token_ids(backbone, a), token_ids(backbone, b)
+        own, its = answering(ids, others, width)
+        places[row, own] = its
+        answered[row, own], stays[row, own] = True, same(ids, others, own, its)
+    return Answers(mapped.tokens.gather(1, places[..., None].expand_as(mapped.tokens)) - text.tokens, answered, stays)
+
+
+def same(ids: list[int], others: list[int], own: torch.Tensor, its: torch.Tensor) -> torch.Tensor:
+    """At which of the places `own` of one prompt stands the token that stands at `its` of the other; padding is none."""
+    token = lambda tokens, places: torch.tensor(tokens)[places.clamp_max(len(tokens) - 1)]
+    return (token(ids, own) == token(others, its)) & (own < len(ids)) & (its < len(others))

@@ -59,7 +59,7 @@ def length(network, condition: Condition) -> float:
 @torch.no_grad()
 def spread(network, condition: Condition) -> float:
     """Root mean square distance of the prompts' adapters from their mean, as a share of their length."""
-    _, h, _ = network.hidden(*whole(network, condition), None)
+    _, h, *_ = network.hidden(*whole(network, condition), None)
     total = sum(gram(head) for head in network.heads)
     square = lambda v: ((v @ total) * v).sum(1).mean().clamp_min(0).item()
     return (square(h - h.mean(0)) / max(square(h), 1e-30)) ** 0.5

@@ -15,6 +15,7 @@ from ..prompts.words import RETAIN
 SEED = 2**63 - 1
 # Width of the switch's hidden layer up to TEN concepts, the power of their number that it grows by, and its most.
 LOOK, TEN, LOOK_GROWTH, WIDEST = 8, 10, 1.5, 512
+REWRITE = 4  # rank of the maps of token states
 MOST_STEPS, GROWTH = 1000, 0.5  # for one concept, and by which power of their number they grow
 
 
@@ -144,11 +145,15 @@ class Config:
         own = {"size": family.size, "cfg": family.cfg, "clip_skips": list(family.clip_skips), "retain_batch": family.retain_batch}
         return replace(self, **{name: getattr(self, name) or value for name, value in own.items()})
 
-    def shape(self, layers: tuple[Layer, ...], pooled_dim: int, token_dim: int) -> Shape:
-        """The hypernetwork's sizes, as it is trained, for these layers and text widths."""
+    def shape(self, layers: tuple[Layer, ...], pooled_dim: int, token_dim: int, family: Family | None = None) -> Shape:
+        """The hypernetwork's sizes, as it is trained, for these layers and text widths; without a family it rewrites nothing."""
         sizes = (self.rank, self.steps, self.hidden, self.queries, pooled_dim, token_dim, len(self.erase))
         look = min(WIDEST, round(LOOK * max(1, len(self.erase) / TEN) ** LOOK_GROWTH))
-        return Shape(layers, *sizes, look=look)
+        return Shape(layers, *sizes, look=look, rewrite=REWRITE if family and self.rewrites(family) else 0)
+
+    def rewrites(self, family: Family) -> bool:
+        """Whether token states are rewritten: where the adapted layers read nothing else."""
+        return self.objective == "direct" and not family.anchors
 
 
 DEFAULT = Config()

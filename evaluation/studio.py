@@ -7,7 +7,7 @@ import torch
 from host.sampling import adapted_sampling
 from unhype.checkpoint import Eraser
 from unhype.condition import stack_conditions
-from unhype.hypernetwork import rows_of
+from unhype.hypernetwork import as_used, rows_of
 
 from . import controls
 
@@ -64,7 +64,7 @@ class Studio:
         factors = None
         if fires.any():
             condition = self.condition(name, arm.shuffle).rows(fires)
-            factors = arm.network(condition, torch.full((int(fires.sum()),), float(network.shape.steps)))
+            factors = as_used(arm.network(condition, torch.full((int(fires.sum()),), float(network.shape.steps))))
         pair_of = torch.cumsum(fires, 0) - 1
         scores = self.base[name].scores.clone() if reuse else torch.zeros(len(prompts), self.seeds, len(self.judge.names))
         latents = self.base[name].latents.clone() if reuse else None

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from unhype.adapter import Term, adapter
 from unhype.condition import read_condition
-from unhype.hypernetwork import rows_of
+from unhype.hypernetwork import at_strength, rows_of
 
 START, END, CHUNK = 49406, 49407, 77
 WORDS = START  # ids below are words
@@ -91,8 +91,7 @@ class Goal:
         x = each(self.clean) + sigma.view(-1, 1, 1, 1) * each(self.noise)
         context = states.repeat_interleave(rows, 0)
         if self.network is not None and self.through:
-            s = torch.full((count,), float(self.network.shape.steps))
-            factors = self.network(read_condition(states, pooled), s)
+            factors = at_strength(self.network, read_condition(states, pooled), 1.0)
             factors = rows_of(factors, torch.arange(count).repeat_interleave(rows))
             with adapter(self.backbone.diffusion_model, [Term(torch.arange(len(x)), self.network.shape.layers, factors)], len(x)):
                 eps = self.backbone.predict(x, sigma, context)

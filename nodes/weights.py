@@ -63,7 +63,7 @@ def one_prompt(parts: list[Share], strength: float, conditioning: list[list[Any]
         network = eraser.network
         seen.append(Seen(eraser, network.scores(condition), off, torch.zeros(1, len(off), dtype=torch.bool)))
         if network.fires(condition, off[None])[0]:
-            for layer, factors in zip(network.shape.layers, at_strength(network, condition, strength, off[None])):
+            for layer, factors in zip(network.shape.layers, at_strength(network, condition, strength, off[None], alone=True)):
                 adapters.setdefault(layer, []).append(factors)
     joined = {layer: Factors(torch.cat([f.down for f in some], 1), torch.cat([f.up for f in some], 2)) for layer, some in adapters.items()}
     return joined, account_of(seen)

@@ -9,7 +9,7 @@ from torch import nn
 from unhype.adapter import Constant, Term, adapter
 from unhype.checkpoint import Concept, Eraser, load_eraser, save_eraser
 from unhype.condition import Condition
-from unhype.hypernetwork import Hypernetwork, Shape, at_strength, rows_of
+from unhype.hypernetwork import BESIDE, Hypernetwork, Shape, at_strength, rows_of
 from unhype.layers import Layer
 from unhype.lora import as_lora
 from unhype.onset import scaled
@@ -162,3 +162,14 @@ def test_a_lora_of_one_prompt_has_none(network):
     (factors, *_), layer = at_strength(network, condition(STATES[:1]), 1.0), Layer("input_blocks.1.1.transformer_blocks.0.attn2.to_k", 4, 3)
     names = (f"lora_unet_{layer.name.replace('.', '_')}.{x}" for x in ("lora_down.weight", "lora_up.weight", "alpha"))
     assert set(as_lora({layer: factors}, "kohya")) == {*names}
+
+
+def test_half_of_the_adapter_acts_on_rewritten_states_and_all_of_it_in_weights(network):
+    whole = network(condition(), torch.full((3,), 10.0))
+    used, alone = at_strength(network, condition(), 1.0), at_strength(network, condition(), 1.0, alone=True)
+    for f, half, every in zip(whole, used, alone):
+        assert torch.equal(half.up, BESIDE * f.up) and torch.equal(half.down, f.down) and half.rewrite is not None
+        assert torch.equal(every.up, f.up) and every.rewrite is None
+    torch.testing.assert_close(at_strength(network, condition(), 2.0)[0].up, 2 * used[0].up)
+    plain = some_network(dataclasses.replace(SHAPE, rewrite=0))
+    assert torch.equal(at_strength(plain, condition(), 1.0)[0].up, plain(condition(), torch.full((3,), 10.0))[0].up)

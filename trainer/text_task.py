@@ -2,9 +2,10 @@
 
 On Stable Diffusion the adapter acts on keys and values of the cross-attention, which are linear in the token states. Where "a cat
 and a dog" gives the keys and values of "a forest and a dog", the picture is the mapped prompt's, the dog included. This costs no
-prediction, so that it is asked of far more pairs than pictures could be drawn of, and of words that no picture holds:
+prediction, so that it is asked of far more pairs than pictures could be drawn of, and of words that no picture holds. Of half of
+them the layers read the states rewritten, x'_i, of the others x'_i = x_i:
 
-    L_text = E_c mean_l  sum_i n_i || (W_l + theta_l(c, s)) x_i - (W_l x_i + (s / S) W_l (y_i - x_i)) ||^2  /  m
+    L_text = E_c mean_l  sum_i n_i || (W_l + theta_l(c, s)) x'_i - (W_l x_i + (s / S) W_l (y_i - x_i)) ||^2  /  m
     m = sum_i || W_l (y_i - x_i) ||^2 but of words that stay
 
 x_i are the token states of a target prompt and y_i those in the answering places of its mapped prompt, or as far beyond them as the
@@ -32,8 +33,7 @@ from .samples import Labels
 MOST, EACH = 1024, 256  # pairs that are read, of all concepts and of one
 ROOM = 2**26  # numbers of token states that are kept of them
 AMONG, LONGEST = 3, 50  # every third pair stands among other words as well, so many at most
-WEIGHT = 3.0  # of L_text beside the task's loss
-STAYS, STAYS_REWRITTEN = 3.0, 6.0  # in it of the words that stay, and of them where the others have been rewritten
+WEIGHT, STAYS = 3.0, 3.0  # of L_text beside the task's loss, and in it of the words that stay
 ROWS = 2  # of a step, as a multiple of the batch
 LAYERS = 24  # that a step looks at: of large models some, drawn by lot
 
@@ -66,10 +66,9 @@ class TextTask:
         factors = network(text.condition(), s.to(device), off.to(device))
         change, answered, stays = (t[rows, :seen].to(device) for t in self.answers)
         y = text.tokens + (1 + self.beyond[rows].to(device))[:, None, None] * change
-        rewritten = (torch.arange(len(rows), device=device) % 2 == 0) & (factors[0].rewrite is not None)
-        rewrite = on_some(factors, rewritten)[0].rewrite
+        rewrite = on_some(factors, torch.arange(len(rows), device=device) % 2 == 0)[0].rewrite
         x = rewrite(text.tokens) if rewrite else text.tokens
-        counts = torch.where(stays, torch.where(rewritten, STAYS_REWRITTEN, STAYS)[:, None], answered.float())
+        counts = torch.where(stays, STAYS, answered.float())
         own = (text.tokens, x, y, answered & ~stays, counts, s.to(device) / network.shape.steps)
         each = [missing(network.shape.layers[i], backbone, factors[i], *own) for i in layers.tolist()]
         return torch.stack(each).mean()

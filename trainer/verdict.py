@@ -13,6 +13,7 @@ import torch
 from host.backbone import Backbone
 from unhype.adapter import Term, adapter
 from unhype.condition import parts, stack_conditions
+from unhype.hypernetwork import at_strength
 
 from .config import Config
 from .data import ANY, Data
@@ -85,7 +86,7 @@ def adapted(backbone: Backbone, network, config: Config, samples: Samples, text,
             continue
         rows, read = rows[on], read.rows(on.to(backbone.device))
         own = text.rows(samples.prompt[rows]).to(backbone.device)
-        factors = network(read, torch.full((len(rows),), float(network.shape.steps), device=backbone.device))
+        factors = at_strength(network, read, 1.0)
         with (
             adapter(backbone.diffusion_model, [Term(torch.arange(len(rows)), network.shape.layers, factors)], len(rows)),
             torch.autocast(backbone.device.type, torch.bfloat16, enabled=config.autocast == "bf16"),

@@ -21,6 +21,7 @@ FREQUENCIES = 16  # Fourier features of s / S, as the paper's authors have them
 LONGEST = 1e3  # an adapter over all layers; trained ones are 4 to 100 long, and fp16 ends at 65,504
 STRONGEST = 10.0
 FIRING = 0.5  # a gate at its threshold
+BESIDE = 0.5  # of the adapter acts on rewritten states: all of it costs what stands beside
 
 
 @dataclass(frozen=True)
@@ -167,13 +168,21 @@ def rows_of(factors: list[Factors], index: torch.Tensor) -> list[Factors]:
     return [Factors(f.down[index], f.up[index], rewrite) for f in factors]
 
 
-def at_strength(network: Hypernetwork, condition: Condition, strength: float, off: torch.Tensor | None = None) -> list[Factors]:
+def as_used(factors: list[Factors]) -> list[Factors]:
+    """Of an adapter what acts on rewritten states: BESIDE of it, and all where none are."""
+    return [f._replace(up=f.up * BESIDE) for f in factors] if factors and factors[0].rewrite else factors
+
+
+def at_strength(
+    network: Hypernetwork, condition: Condition, strength: float, off: torch.Tensor | None = None, alone: bool = False
+) -> list[Factors]:
     """Factors at a node's strength: up to 1 it walks s = strength * S, above 1 it scales the adapter at S.
 
-    Raises ValueError for a strength that is no number from 0 to STRONGEST.
+    alone: for weights, where no state is rewritten. Raises ValueError for a strength that is no number from 0 to STRONGEST.
     """
     if not 0 <= strength <= STRONGEST:
         raise ValueError(f"strength is {strength}, expected a number from 0 to {STRONGEST:g}: 1 erases as trained")
     s = torch.full((len(condition.pooled),), min(strength, 1.0) * network.shape.steps, device=condition.pooled.device)
     factors = network(condition, s, off)
+    factors = [f._replace(rewrite=None) for f in factors] if alone else as_used(factors)
     return [f._replace(up=f.up * strength) for f in factors] if strength > 1 else factors

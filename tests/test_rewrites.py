@@ -164,7 +164,7 @@ def test_a_lora_of_one_prompt_has_none(network):
     assert set(as_lora({layer: factors}, "kohya")) == {*names}
 
 
-def test_half_of_the_adapter_acts_on_rewritten_states_and_all_of_it_in_weights(network):
+def test_a_part_of_the_adapter_acts_on_rewritten_states_and_all_of_it_in_weights(network):
     whole = network(condition(), torch.full((3,), 10.0))
     used, alone = at_strength(network, condition(), 1.0), at_strength(network, condition(), 1.0, alone=True)
     for f, half, every in zip(whole, used, alone):

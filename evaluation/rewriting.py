@@ -20,8 +20,8 @@ from host.encode import Text
 from trainer.prompts.answering import answering, token_ids
 from trainer.prompts.concepts import Erase, Target, among_words
 from trainer.prompts.templates import fill
-from trainer.rewriting import RIDGE, ridge
-from unhype.condition import Condition, read_condition
+from trainer.rewriting import RIDGE, margins, ridge
+from unhype.condition import read_condition
 
 AGAIN = 4  # rounds at most: as many erased nouns as one state may carry
 RANK = 4
@@ -61,12 +61,6 @@ def pairs(network: nn.Module, backbone: Backbone, targets: list[Target], words: 
         if not sum(map(len, x)):
             raise ValueError(f"rewriting: concept {k + 1} fires on none of its target prompts, expected it to fire on most of them")
     return [(torch.cat(x).float(), torch.cat(y).float()) for x, y in found]
-
-
-def margins(network: nn.Module, condition: Condition) -> torch.Tensor:
-    """How far every token state is above every concept's threshold, (N, T, K); -inf where it carries nothing."""
-    scores = network.switch.per_token(network.standardise.states(condition.tokens)) - network.switch.threshold
-    return scores.masked_fill(~condition.mask[..., None], -torch.inf)
 
 
 def fit(network: nn.Module, backbone: Backbone, targets: list[Target], words: list[str], everywhere=False) -> Maps:

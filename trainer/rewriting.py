@@ -12,6 +12,7 @@ that things beside keep what is theirs, and it erases by itself where nothing ca
 import torch
 from torch import nn
 
+from unhype.condition import Condition
 from unhype.hypernetwork import Factors, Hypernetwork
 
 from .prompts.answering import Answers
@@ -38,11 +39,15 @@ def fit(network: Hypernetwork, data) -> None:
 @torch.no_grad()
 def firing(network: Hypernetwork, text, answers: Answers, named: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Of every concept the firing states of the prompts that name it alone, and how they change: (n, D) twice."""
-    condition = text.condition()
-    margin = network.switch.per_token(network.standardise.states(condition.tokens)) - network.switch.threshold
-    usable = answers.answered & condition.mask & (named.sum(1, keepdim=True) == 1)
-    taken = (margin > 0) & usable[..., None] & named[:, None]
+    usable = answers.answered & (named.sum(1, keepdim=True) == 1)
+    taken = (margins(network, text.condition()) > 0) & usable[..., None] & named[:, None]
     return [(text.tokens[own].float(), answers.change[own].float()) for own in taken.unbind(2)]
+
+
+def margins(network: nn.Module, condition: Condition) -> torch.Tensor:
+    """How far every token state is above every concept's threshold, (N, T, K); -inf where it carries nothing."""
+    scores = network.switch.per_token(network.standardise.states(condition.tokens)) - network.switch.threshold
+    return scores.masked_fill(~condition.mask[..., None], -torch.inf)
 
 
 def ridge(x: torch.Tensor, change: torch.Tensor, strength: float, rank: int) -> tuple[torch.Tensor, ...]:

@@ -70,6 +70,12 @@ def test_without_a_fault_it_passes(trained):
 
 def test_a_dead_learning_rate(trained):
     code, says = trained(learning_rate=1e-12)
+    assert code == training.MISSED and "FAILED 'cat': the trained adapter does nothing" in says
+    assert "nothing is learned. Raise learning_rate" in says
+
+
+def test_a_dead_learning_rate_of_another_objective(trained):
+    code, says = trained(learning_rate=1e-12, objective="trajectory", eta=0.05)
     assert code == training.MISSED and "FAILED 'cat': 0% of the wanted change is reached" in says
     assert "nothing is learned. Raise learning_rate" in says
 

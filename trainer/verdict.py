@@ -2,11 +2,13 @@
 
     erased = 1 - E || eps_theta(z_t, t, c) - eps* ||^2 / scale(t)  /  E || eps - eps* ||^2 / scale(t)
 
-at s = S, the adapter behind its switch: where that does not fire, nothing is reached.
+at s = S, the adapter behind its switch: where that does not fire, nothing is reached. Where token states are rewritten too, some of it
+is reached without any training; what the steps have made has to move predictions beyond that.
 """
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -27,6 +29,7 @@ FRESH = 104_729  # added to the seed: other noise than any picture of the traini
 PICTURES, LEVELS = 8, 4  # of targets, and as many as FEWEST of what is kept; noise levels of each
 LONGER, ENOUGH = "Train longer (iterations), raise learning_rate or", "It was trained until more steps gained nothing: raise"
 AMONG = 3  # every third prompt stands among other words once more
+NOTHING = 1e-3  # of the wanted change: an adapter that moves predictions by less has learned nothing
 
 
 @dataclass
@@ -38,6 +41,8 @@ class Concept:
     false_alarms: float  # prompts that do not, on which it fires
     prompts: int  # that name it
     alarming: list[str]  # some of the false alarms
+    rewritten: float = 0.0  # what is reached by rewritten states alone
+    learned: float = 1.0  # how far the adapter moves predictions beside them
 
 
 class HeldOut:
@@ -76,8 +81,11 @@ def firing(network, held: HeldOut) -> torch.Tensor:
 
 
 @torch.no_grad()
-def adapted(backbone: Backbone, network, config: Config, samples: Samples, text, condition, forced: bool = False) -> torch.Tensor:
-    """Predictions for samples at s = S, each row's adapter behind the switch, or on whatever the switch says."""
+def adapted(
+    backbone: Backbone, network, config: Config, samples: Samples, text, condition, forced: bool = False, learned: bool = True
+) -> torch.Tensor:
+    """Predictions for samples at s = S, each row's adapter behind the switch, or on whatever the switch says; not `learned`: with
+    rewritten states alone."""
     found = samples.eps.clone()
     for rows in torch.arange(len(samples.x)).split(backbone.rows or config.batch):
         read = condition.rows(samples.prompt[rows]).to(backbone.device)
@@ -87,6 +95,7 @@ def adapted(backbone: Backbone, network, config: Config, samples: Samples, text,
         rows, read = rows[on], read.rows(on.to(backbone.device))
         own = text.rows(samples.prompt[rows]).to(backbone.device)
         factors = at_strength(network, read, 1.0)
+        factors = factors if learned else [f._replace(up=torch.zeros_like(f.up)) for f in factors]
         with (
             adapter(backbone.diffusion_model, [Term(torch.arange(len(rows)), network.shape.layers, factors)], len(rows)),
             torch.autocast(backbone.device.type, torch.bfloat16, enabled=config.autocast == "bf16"),
@@ -105,7 +114,7 @@ def asked_for(config: Config) -> int:
     steps, sides = -(-config.sampling_steps // 2), 2 if config.cfg != 1 else 1
     levels = min(LEVELS, config.kept_steps, steps)
     targets, stays = drawn_of(PICTURES, len(config.erase)), drawn_of(1, 1)
-    return targets * (steps * sides + 3 * levels) + stays * (steps * sides + 2 * levels)
+    return targets * (steps * sides + 4 * levels) + stays * (steps * sides + 2 * levels)
 
 
 def measure(config: Config, backbone: Backbone, network, held: HeldOut, progress) -> tuple[list[Concept], dict]:
@@ -121,8 +130,10 @@ def measure(config: Config, backbone: Backbone, network, held: HeldOut, progress
         backbone, replace(config, pictures=1), Asked(kept, held.safe_text, held.safe_text, held.nothing), False, silent, True
     )
     condition = held.conditions[0]
-    left = distance(adapted(backbone, network, config, drawn, held.text, condition), drawn.eps_star, drawn.scale)
     whole = distance(drawn.eps, drawn.eps_star, drawn.scale)
+    ask = partial(adapted, backbone, network, config, drawn, held.text, condition)
+    found, before = ask(), ask(learned=False) if network.rewriting else drawn.eps
+    left, unlearned, added = (distance(a, b, drawn.scale) for a, b in ((found, drawn.eps_star), (before, drawn.eps_star), (found, before)))
     forced = adapted(backbone, network, config, stays, held.safe_text, condition.rows(slice(count, None)), forced=True)
     level = (stays.sigma[:, None] - drawn.sigma).abs().argmin(1)
     moved = distance(forced, stays.eps, drawn.scale[level]).mean() / whole.mean()
@@ -132,13 +143,16 @@ def measure(config: Config, backbone: Backbone, network, held: HeldOut, progress
     for k in range(len(held.names)):
         own, mine = drawn.concept == k, named[:, k]
         wrong = (fires[:, k] & ~mine).nonzero().flatten()
+        share = lambda of: round((of[own].sum() / whole[own].sum().clamp_min(1e-12)).item(), 4)
         concepts.append(
             Concept(
-                round(1 - (left[own].sum() / whole[own].sum().clamp_min(1e-12)).item(), 4) + 0.0,
+                1 - share(left),
                 1 - fires[mine, k].float().mean().item(),
                 len(wrong) / int((~mine).sum()),
                 int(mine.sum()),
                 [held.texts[row % len(held.texts)] for row in wrong[:3].tolist()],
+                1 - share(unlearned),
+                share(added),
             )
         )
     alone = 1 - fires[~named.any(1)].any(1).float().mean().item()
@@ -164,6 +178,11 @@ def shortcomings(config: Config, name: str, found: Concept) -> list[str]:
             f"{name!r}: {round(found.erased, 2) + 0.0:.0%} of the wanted change is reached, "
             f"at least {config.least_erased:.0%} is expected. "
             f"{LONGER if config.iterations else ENOUGH} rank, or map it to something that the model draws clearly"
+        )
+    elif config.least_erased and found.learned < NOTHING:
+        failed.append(
+            f"{name!r}: the trained adapter does nothing. What is reached, {found.rewritten:.0%} of the wanted change, comes from token "
+            "states that are rewritten, and a weight patch or a LoRA made of this eraser would be empty. Raise learning_rate"
         )
     return failed
 

@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from trainer.config import Config
+from unhype.bake import baked
 from unhype.condition import Condition
-from unhype.hypernetwork import Factors, Hypernetwork, Shape
+from unhype.hypernetwork import Factors, Hypernetwork, Shape, as_used, rows_of
+from unhype.sketch import in_full
 
 
 class Lora(nn.Module):
@@ -26,6 +28,20 @@ class Lora(nn.Module):
     def forward(self, condition: Condition, s: torch.Tensor, off=None) -> list[Factors]:
         n, strength = len(s), (s / self.shape.steps).view(-1, 1, 1)
         return [Factors(d.expand(n, -1, -1), strength * u.expand(n, -1, -1)) for d, u in zip(self.down, self.up)]
+
+
+class InWeights(nn.Module):
+    """An eraser's adapter and what it rewrites in each prompt's own weights, as a weight patch has them."""
+
+    def __init__(self, network: Hypernetwork, backbone):
+        super().__init__()
+        self.network, self.shape, self.weight_of = network, network.shape, lambda name: in_full(*backbone.stored_weight(name))
+
+    def forward(self, condition: Condition, s: torch.Tensor, off=None) -> list[Factors]:
+        factors, each = as_used(self.network(condition, s, off)), []
+        for row in torch.arange(len(s)).split(1):
+            each.append(baked(self.shape.layers, rows_of(factors, row), condition.rows(row), self.weight_of))
+        return [Factors(torch.cat([f.down for f in layer]), torch.cat([f.up for f in layer])) for layer in zip(*each)]
 
 
 class Fixed(nn.Module):

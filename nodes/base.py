@@ -1,9 +1,10 @@
-"""Whether a MODEL is the base that an eraser was trained on: one warning where it is another."""
+"""A MODEL's weights, and whether it is the base that an eraser was trained on: one warning where it is another."""
 
 import logging
 import weakref
 from typing import Any
 
+import comfy.lora
 import torch
 
 from ..unhype.checkpoint import Eraser
@@ -43,3 +44,12 @@ def stored_weight(model: Model, name: str) -> tuple[torch.nn.Module, torch.Tenso
     layer = model.get_model_object("diffusion_model").get_submodule(name)
     backup = model.backup.get(f"diffusion_model.{name}.weight")
     return layer, backup.weight if backup else getattr(layer, "weight", None)
+
+
+def weight_as_drawn(model: Model, name: str) -> torch.Tensor | None:
+    """A layer's weight in full, with the LoRAs that are on the MODEL; None where it cannot be read."""
+    weight, key = in_full(*stored_weight(model, name)), f"diffusion_model.{name}.weight"
+    if weight is None or key not in model.patches:
+        return weight
+    merged: torch.Tensor = comfy.lora.calculate_weight(model.patches[key], weight.detach().to(torch.float32, copy=True), key)
+    return merged

@@ -5,8 +5,10 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..unhype.lora import KEYS, as_lora
+from .base import Model
 from .loader import UnHype
 from .merge import shares
+from .patching import check_fits
 from .schema import ERASING, schema, strength_input
 from .tell import tell
 from .weights import one_prompt
@@ -44,6 +46,12 @@ class UnHypeToLora(io.ComfyNode):
                     tooltip="How the LoRA names its layers. kohya: lora_unet_..., what ComfyUI, A1111 and Forge read. "
                     "diffusers: what Hugging Face's library reads. ComfyUI reads both.",
                 ),
+                io.Model.Input(
+                    "model",
+                    optional=True,
+                    tooltip="The model that the LoRA is for. On Stable Diffusion the eraser also rewrites words, which takes the model's "
+                    "weights to bake in: without it the LoRA erases less.",
+                ),
             ],
             outputs=[
                 io.Custom("LORA_MODEL").Output(
@@ -62,11 +70,17 @@ class UnHypeToLora(io.ComfyNode):
         strength: float = 1.0,
         concepts: str = "",
         keys: str = KEYS[0],
+        model: Model | None = None,
     ) -> io.NodeOutput:
         parts = shares(unhype, concepts)
-        adapters, told = one_prompt(parts, strength, conditioning, "UnHype to LoRA")
+        for eraser, _ in parts:
+            if model is not None:
+                check_fits(eraser, model)
+        adapters, told = one_prompt(parts, strength, conditioning, "UnHype to LoRA", model)
         if not adapters:
             raise ValueError(f"there is nothing to bake: {told}. Connect a prompt that means one of the eraser's concepts")
         node = cls.hidden.unique_id if cls.hidden else None
+        less = [eraser.source for eraser, _ in parts if eraser.network.rewriting and model is None]
+        told += f". {' and '.join(less)} rewrites words too: connect model, or the LoRA erases less" if less else ""
         tell(node, " and ".join(eraser.source for eraser, _ in parts), f"baked for every prompt: {told}")
         return io.NodeOutput(as_lora(adapters, keys))

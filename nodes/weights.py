@@ -1,20 +1,24 @@
 """The adapter of one prompt for all rows alike: in the weights of a MODEL, or to be saved as a LoRA."""
 
+import logging
+from functools import partial
 from typing import Any
 
 import torch
 from comfy.weight_adapter import LoRAAdapter
 
+from ..unhype.bake import baked
 from ..unhype.checkpoint import Eraser
 from ..unhype.condition import Condition
 from ..unhype.hypernetwork import Factors, at_strength
 from ..unhype.layers import Layer
-from .base import Model
+from .base import Model, weight_as_drawn
 from .patching import check_fits, check_strength, entries_of, read_conditioning, same_file, switched_off
 from .tell import Seen, account_of, tell
 
 Share = tuple[Eraser, str]  # an eraser and the names of its concepts that are wanted, all without a name
 WHERE = "the connected conditioning"
+log = logging.getLogger("unhype")
 
 
 def in_weights(model: Model, parts: list[Share], strength: float, conditioning: list[list[Any]] | None, node: str | None) -> Model:
@@ -30,7 +34,7 @@ def in_weights(model: Model, parts: list[Share], strength: float, conditioning: 
                 f"{eraser.source} is on this model already, by an UnHype Eraser that applies it as an adapter: both would add up. "
                 "Take one of the two nodes out"
             )
-    adapters, told = one_prompt(parts, strength, conditioning, "apply = weight patch")
+    adapters, told = one_prompt(parts, strength, conditioning, "apply = weight patch", model)
     tell(node, " and ".join(eraser.source for eraser, _ in parts), f"in the weights, for every prompt: {told}")
     if not adapters:
         return model
@@ -48,11 +52,14 @@ def in_weights(model: Model, parts: list[Share], strength: float, conditioning: 
     return clone
 
 
-def one_prompt(parts: list[Share], strength: float, conditioning: list[list[Any]] | None, asked: str) -> tuple[dict[Layer, Factors], str]:
+def one_prompt(
+    parts: list[Share], strength: float, conditioning: list[list[Any]] | None, asked: str, model: Model | None
+) -> tuple[dict[Layer, Factors], str]:
     """Every layer's adapter for the one prompt of a conditioning, a pair of factors, and an account of what fired.
 
     Of several erasers a layer's pairs are put side by side, their ranks add up. Nothing where no concept fires. `asked` is what
-    an error calls the wish for one prompt.
+    an error calls the wish for one prompt. Erasers that rewrite token states do that in the weights of the `model`; without one
+    their adapter is alone.
     """
     check_strength(strength)
     if strength == 0:
@@ -63,10 +70,25 @@ def one_prompt(parts: list[Share], strength: float, conditioning: list[list[Any]
         network = eraser.network
         seen.append(Seen(eraser, network.scores(condition), off, torch.zeros(1, len(off), dtype=torch.bool)))
         if network.fires(condition, off[None])[0]:
-            for layer, factors in zip(network.shape.layers, at_strength(network, condition, strength, off[None], alone=True)):
+            for layer, factors in zip(network.shape.layers, in_one(eraser, condition, strength, off[None], model)):
                 adapters.setdefault(layer, []).append(factors)
     joined = {layer: Factors(torch.cat([f.down for f in some], 1), torch.cat([f.up for f in some], 2)) for layer, some in adapters.items()}
     return joined, account_of(seen)
+
+
+def in_one(eraser: Eraser, condition: Condition, strength: float, off: torch.Tensor, model: Model | None) -> list[Factors]:
+    """The factors of one prompt, (1, K) concepts off, with what the eraser rewrites in them."""
+    network, found = eraser.network, None
+    if network.rewriting and model is not None:
+        factors = at_strength(network, condition, strength, off)
+        found = baked(network.shape.layers, factors, condition, partial(weight_as_drawn, model))
+        if found is None:
+            log.warning(
+                "%s: the weights of this model are packed in a way that cannot be read here, so the adapter goes without the rewritten "
+                "words that belong to it and erases less. apply = adapter needs no weights",
+                eraser.source,
+            )
+    return at_strength(network, condition, strength, off, alone=True) if found is None else found
 
 
 def the_condition(conditioning: list[list[Any]] | None, eraser: Eraser, asked: str) -> Condition:

@@ -41,9 +41,10 @@ NARROW = "unhype-narrow"  # the very networks of unhype, folded as they are by d
 HYPERNETWORKS = {"unhype": "direct", "unhype-trajectory": "trajectory", "unhype-authors": "authors"}
 # Behind unhype's switch and without an adapter: the whole conditioning, the states that fire, all of a prompt that fires.
 REWRITING = ("rewrite-whole", "rewrite-tokens", "rewrite-prompt")
-ADAPTER = "unhype-adapter"  # the very networks of unhype, and no states rewritten
+# The very networks of unhype: no states rewritten; and all of it in the weights of each prompt, as a weight patch or a LoRA has it.
+ADAPTER, WEIGHTS = "unhype-adapter", "unhype-weights"
 CLOSED_FORMS = {"uce": baselines.uce, "speed": closed_forms.speed, "oce": closed_forms.oce}
-METHODS = (*HYPERNETWORKS, NARROW, ADAPTER, "lora-esd", "lora-switched", "esd-full", *CLOSED_FORMS, *REWRITING, "lora-stack")
+METHODS = (*HYPERNETWORKS, NARROW, ADAPTER, WEIGHTS, "lora-esd", "lora-switched", "esd-full", *CLOSED_FORMS, *REWRITING, "lora-stack")
 BASE = "base"  # the model with no eraser at all, as a method to be attacked
 CONTROLS = ("static-switched", "shuffled-switched")
 
@@ -127,8 +128,8 @@ def trained_on(nouns: list[str], folder: Path, settings: dict) -> list[str]:
 
 def settings_of(name: str, settings: dict) -> dict:
     """What a method's result depends on: its own settings, and those of the parts that it is made of."""
-    parts = {"lora-switched": ("lora-esd", "unhype"), "lora-stack": ("lora-esd",), NARROW: ("unhype",), ADAPTER: ("unhype",)}
-    parts |= dict.fromkeys((*CONTROLS, *REWRITING), ("unhype",))
+    parts = {"lora-switched": ("lora-esd", "unhype"), "lora-stack": ("lora-esd",), NARROW: ("unhype",)}
+    parts |= dict.fromkeys((*CONTROLS, *REWRITING, ADAPTER, WEIGHTS), ("unhype",))
     return {f"{part}.{k}": v for part in parts.get(name, (name,)) for k, v in settings.get(part, {}).items()}
 
 
@@ -171,6 +172,9 @@ def make(
     if name == ADAPTER:
         eraser, cost = hypernetwork(backbone, config("unhype"), progress)
         return switched(name, backbone, replace(eraser, network=unrewritten(eraser.network))), cost
+    if name == WEIGHTS:
+        eraser, cost = hypernetwork(backbone, config("unhype"), progress)
+        return switched(name, backbone, eraser, controls.InWeights(eraser.network, backbone)), cost
     if name in HYPERNETWORKS:
         eraser, cost = hypernetwork(backbone, config(name), progress)
         return switched(name, backbone, eraser), cost

@@ -92,7 +92,11 @@ class Open:
         if self.extent is SMALL:
             return [(m, nouns) for m in ("unhype", "uce") for nouns in sizes]
         if self.extent is FIRST:
-            return [(m, nouns) for m in ("unhype", recipes.ADAPTER, *recipes.CLOSED_FORMS, *recipes.REWRITING) for nouns in sizes]
+            return [
+                (m, nouns)
+                for m in ("unhype", recipes.WEIGHTS, recipes.ADAPTER, *recipes.CLOSED_FORMS, *recipes.REWRITING)
+                for nouns in sizes
+            ]
         every = [*sizes, *([n] for n in order[:SINGLE])]
         trained = [m for m in METHODS if m not in ("unhype", *recipes.CLOSED_FORMS, *recipes.REWRITING, "lora-stack")]
         rows = [(m, nouns) for m in ("unhype", *recipes.REWRITING, *recipes.CLOSED_FORMS) for nouns in every]

@@ -115,19 +115,21 @@ def filled(shapes: dict[str, torch.Size], dtype: torch.dtype) -> dict[str, torch
     return tensors
 
 
-def make_eraser(name: str, model, size: float = 100.0) -> Eraser:
-    """An eraser of random weights whose switch fires whatever the prompt."""
+def make_eraser(name: str, model, size: float = 100.0, rewrite: int = 0) -> Eraser:
+    """An eraser of random weights whose switch fires whatever the prompt; with `rewrite`, maps of that rank change all states."""
     family, _, sizes, pooled = MODELS[name]
     diffusion_model = model.model.diffusion_model
     assert family_of(diffusion_model).name == family
     tokens = sizes.get("context_dim") or sizes["context_in_dim"]
     torch.manual_seed(1)
     layers = layer_table(diffusion_model, family_of(diffusion_model))
-    network = Hypernetwork(Shape(layers, 4, 10, 16, 2, pooled, tokens, 1)).requires_grad_(False).eval()
+    network = Hypernetwork(Shape(layers, 4, 10, 16, 2, pooled, tokens, 1, rewrite=rewrite)).requires_grad_(False).eval()
     for head in network.heads:
         head.weight *= size
     network, _ = folded(network, torch.randn(50, 16), 8)
     network.switch.threshold.fill_(-100)
+    for part in network.rewriting.buffers() if rewrite else ():
+        part.normal_(std=0.5 * tokens**-0.25 if part.ndim == 3 else 0.5)
     return Eraser(network, family, [Concept("cat", "forest")], source="random.safetensors")
 
 

@@ -26,6 +26,38 @@ def test_a_weight_patch_is_the_adapter_on_the_conditional_rows(pack, m, name):
     assert torch.equal(draw(model), plain) and m.unchanged(model, before)
 
 
+@pytest.mark.parametrize("name", ["sd1", "sd2", "sdxl"])
+def test_what_an_eraser_rewrites_is_in_the_weights_too(pack, m, name):
+    """Also on a model with a LoRA, whose weights are read with it."""
+    model = m.make_model(name)
+    other = m.make_eraser(name, model, 50.0)
+    model = m.merged(model, other, m.factors_of(other, m.prompt(name, 1)))
+    eraser, prompt = m.make_eraser(name, model, rewrite=4), m.prompt(name)
+    draw = lambda model: m.sample(model, prompt, prompt, m.noise(name), cfg=1.0, steps=2)
+    adapter = draw(pack.UnHypeEraser.execute(model, eraser, 1.0, prompt).result[0])
+    alone = draw(patched(pack, model, dataclasses.replace(eraser, network=unrewritten(eraser.network)), prompt))
+    weights = draw(patched(pack, model, eraser, prompt))
+    assert 20 * m.distance(weights, adapter) < m.distance(alone, adapter) > 0.01
+
+
+def unrewritten(network):
+    other = type(network)(dataclasses.replace(network.shape, rewrite=0)).requires_grad_(False)
+    other.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("rewriting.")})
+    return other
+
+
+def test_weights_that_cannot_be_read_get_the_adapter_alone_and_a_warning(pack, m, monkeypatch, caplog):
+    model = m.make_model("sd1")
+    eraser, prompt = m.make_eraser("sd1", model, rewrite=4), m.prompt("sd1")
+    monkeypatch.setattr(sys.modules["unhype_pack.nodes.base"], "in_full", lambda module, stored: None)
+    weights = patched(pack, model, eraser, prompt)
+    alone = patched(pack, model, dataclasses.replace(eraser, network=unrewritten(eraser.network)), prompt)
+    assert "packed in a way that cannot be read here" in caplog.text
+    key = next(iter(weights.patches))
+    ours, expected = (patched.patches[key][0][1].weights[:2] for patched in (weights, alone))
+    assert all(torch.equal(a, b) for a, b in zip(ours, expected))
+
+
 def test_it_acts_on_all_rows_and_leaves_the_base_to_the_bit(pack, s, demo, prompts):
     before = s.weights(demo.model)
     rows = lambda model: s.first_step(watched(s, model, prompts))

@@ -102,6 +102,8 @@ CASES = {  # node -> message of its page -> inputs, by node and name, that provo
         "different prompts, but": {"lora.conditioning": ["both", 0]},
         "has no diffusers name here": {"broken.how": "odd", "broken.unhype": ["file", 0], "lora.unhype": UNHYPE, "lora.keys": "diffusers"},
         "has no kohya name here": {"broken.how": "fused", "broken.unhype": ["file", 0], "lora.unhype": UNHYPE},
+        "was trained for ..., this model is ...": {"file.file": "demo_flux_cat.safetensors", "lora.model": ["base", 0]},
+        "does not fit this model: ... layers do not match": BREAK_MODEL | {"broken.how": "other_size", "lora.model": MODEL},
         "concepts: ... is not in ...": {"lora.concepts": "dgo"},
         "unhype: nothing is connected": {"lora.unhype": NOTHING},
     },

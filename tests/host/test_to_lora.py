@@ -31,6 +31,23 @@ def test_cores_loader_makes_of_it_what_the_weight_patch_makes(pack, s, m, caplog
     assert "not loaded" not in caplog.text.lower() and "ERROR" not in caplog.text
 
 
+@pytest.mark.parametrize("keys", KEYS)
+def test_with_a_model_it_holds_what_the_eraser_rewrites(pack, s, m, keys):
+    model = m.make_model("sdxl")
+    eraser, prompt = m.make_eraser("sdxl", model, rewrite=4), m.prompt("sdxl")
+    draw = lambda model: m.sample(model, prompt, prompt, m.noise("sdxl"), cfg=1.0, steps=2)
+    patch = draw(pack.UnHypeEraser.execute(model, eraser, 1.0, prompt, "", "weight patch").result[0])
+    given, without = (pack.UnHypeToLora.execute(eraser, prompt, 1.0, "", keys, wired).result[0] for wired in (model, None))
+    baked, less = draw(loaded(s, model, given)), draw(loaded(s, model, without))
+    assert m.distance(baked, patch) < 1e-4 < 0.01 < m.distance(less, patch)
+
+
+def test_a_model_that_the_eraser_is_not_for_is_refused(pack, m):
+    model = m.make_model("sd1")
+    with pytest.raises(ValueError, match="random.safetensors was trained for Stable Diffusion 1"):
+        pack.UnHypeToLora.execute(m.make_eraser("sd1", model), m.prompt("sd1"), 1.0, "", "kohya", m.make_model("flux-dev"))
+
+
 def test_saved_by_core_and_loaded_as_a_file_it_is_the_same(pack, s, demo, prompts, tmp_path, monkeypatch):
     import comfy.utils
     import folder_paths

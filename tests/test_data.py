@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from host.encode import Text
-from trainer import data, reading, samples
+from trainer import data, reading, room, samples
 from trainer.config import Config
 from trainer.prompts import wordings
 from trainer.prompts.neighbours import Apart
@@ -95,6 +95,22 @@ def test_labels_say_what_each_prompt_names(two):
     assert 0.1 < prompts.labels.off[both].any(1).float().mean() <= 0.5 and not prompts.labels.off[~both].any()
     for target, off in zip(prompts.targets, prompts.labels.off.tolist()):
         assert named_in(config, target.mapped) == off
+
+
+def test_more_prompts_than_there_is_room_for_are_thinned_alike(tmp_path, monkeypatch):
+    names = [f"thing{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(40)]
+    entries = [f"{name}, kind of {name}, sort of {name} -> sky" for name in names]
+    few = made(tmp_path, monkeypatch, entries[0])[0]
+    whole = made(tmp_path, monkeypatch, *entries)[0]
+    monkeypatch.setattr(room, "ROOM", 6000 * room.TOKENS * 2)
+    monkeypatch.setattr(room, "LEAST", 100)
+    less, encoder, config = made(tmp_path, monkeypatch, *entries)
+    held = lambda d: len(d.conditions) * len(d.conditions[0].pooled) + 3 * len(d.targets)
+    assert held(whole) > 20_000 and 5000 < held(less) < 6600
+    counts = Counter((t.named[0], t.prompt.pair) for t in less.targets)
+    assert {k for k, _ in counts} == {*range(40)} and max(counts.values()) - min(counts.values()) <= 3
+    assert less.named.sum(0).min() >= 8 and len(less.safe_texts) > 100 and {*less.safe_texts} <= {*whole.safe_texts}
+    assert made(tmp_path, monkeypatch, entries[0])[0].target_texts == few.target_texts
 
 
 def test_unconditional_targets_are_of_one_concept_and_become_the_empty_prompt(tmp_path, monkeypatch):

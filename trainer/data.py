@@ -8,7 +8,7 @@ import torch
 from host.backbone import Backbone
 from unhype.condition import Condition, stack_conditions
 
-from . import samples
+from . import room, samples
 from .config import Config
 from .encoding import encode
 from .prompts import concepts, wordings
@@ -38,9 +38,10 @@ class Texts:
         if unconditional:
             self.targets = [dataclasses.replace(t, mapped="") for t in self.targets if not t.prompt.pair]
         self.retain = concepts.retain_prompts(config.retain, erased, config.templates, config.retain_prompts, 2 * len(config.retain), seed)
+        share = self.fit_into(room.most_prompts(backbone, len(erased)), config)
         texts, kept = [t.prompt.text for t in self.targets], [""] + [p.text for p in self.retain]
         words = config.retain or [erased[0].mapping]
-        bare = [concepts.bare_prompts(list(e.words), words, BARE, seed + k) for k, e in enumerate(erased)]
+        bare = [concepts.bare_prompts(list(e.words), words, max(2, round(share * BARE)), seed + k) for k, e in enumerate(erased)]
         safe_names = random.Random(seed).sample(words, min(len(words), max(BARE, 2 * len(erased))))
         with watched(backbone, "encoding the text encoder's own words", None, progress):
             apart = told_apart(backbone, erased, config.retain, VOCABULARY, seed)
@@ -73,6 +74,26 @@ class Texts:
     def seen(self) -> set[str]:
         """Every prompt that the training reads."""
         return {*self.target_texts, *self.safe_texts, *self.text_read.texts}
+
+    def fit_into(self, most: int, config: Config) -> float:
+        """Give up target and retain prompts until so many are read at most, in all their wordings; returns the share that is kept.
+
+        Of retain prompts as many stay as target prompts, and all that users gave.
+        """
+        targets, kept, bare = len(self.targets), len(self.retain), BARE * sum(len(e.words) for e in config.erased())
+
+        def read(share: float) -> float:
+            here, stay = share * targets, min(kept, share * max(kept, targets))
+            among = 3 * (here + min(here, stay))
+            return len(config.clip_skips) * (here + share * bare + stay + among) + 3 * here  # there, mapped, answering
+
+        share, rng, given = 1.0, random.Random(config.seed), len(config.retain_prompts)
+        while read(share) > most:
+            share *= 0.98
+        self.targets = room.thinned_targets(self.targets, share, rng)
+        stay = share * max(1, targets / max(1, kept))
+        self.retain = self.retain[:given] + room.thinned(self.retain[given:], stay, rng)
+        return share
 
     def wordings_of(self, bare: list[list[str]]) -> torch.Tensor:
         """For every target prompt rows of target_texts that mean the same, (targets, wordings): itself, itself among

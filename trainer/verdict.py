@@ -6,6 +6,7 @@ at s = S, the adapter behind its switch: where that does not fire, nothing is re
 is reached without any training; what the steps have made has to move predictions beyond that.
 """
 
+import random
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,12 +23,14 @@ from .data import ANY, Data
 from .encoding import encode
 from .prompts import held_out
 from .prompts.concepts import Prompt, Target, among_words
+from .room import most_prompts, thinned_targets
 from .run.progress import watched
 from .samples import Asked, Samples, draw_samples, drawn_of
 
 FRESH = 104_729  # added to the seed: other noise than any picture of the training's
 PICTURES, LEVELS = 8, 4  # of targets, and as many as FEWEST of what is kept; noise levels of each
 LONGER, ENOUGH = "Train longer (iterations), raise learning_rate or", "It was trained until more steps gained nothing: raise"
+READINGS = 4  # a prompt is read as it is, mapped, and with others among words and of what is kept
 AMONG = 3  # every third prompt stands among other words once more
 NOTHING = 1e-3  # of the wanted change: an adapter that moves predictions by less has learned nothing
 
@@ -52,7 +55,9 @@ class HeldOut:
     def __init__(self, config: Config, backbone: Backbone, data: Data, progress):
         erased, seed, seen = config.erased(), config.seed + FRESH, data.seen()
         self.names = [e.name for e in erased]
-        self.targets = held_out.targets(erased, seen)
+        every = held_out.targets(erased, seen)
+        share = most_prompts(backbone, len(erased)) / (READINGS * len(config.clip_skips) * len(every))
+        self.targets = thinned_targets(every, share, random.Random(seed))
         self.safe = held_out.safe(erased, config.retain, config.templates, config.retain_prompts, seen)
         mixed = [t for t in self.targets[::AMONG]]
         self.texts = [*(t.prompt.text for t in self.targets), *self.safe]

@@ -119,7 +119,9 @@ def editing_states(
     """
     targets = [t for t in targets if not t.off]
     here, there = [t.prompt.text for t in targets], [t.mapped for t in targets]
-    states, mapped, kept = (backbone.encode(texts).tokens.cpu() for texts in (here, there, [p.text for p in retain]))
+    # Together, so that an encoder that takes any number of tokens pads both to one length.
+    states, mapped = backbone.encode([*here, *there]).tokens.cpu().split(len(here))
+    kept = backbone.encode([p.text for p in retain]).tokens.cpu()
     spans = [aligned(token_ids(backbone, a), token_ids(backbone, b), padding, states.shape[1]) for a, b in zip(here, there)]
     erased, wanted, concepts = [], [], sorted({t.concept for t in targets})
     for concept in concepts:

@@ -81,3 +81,13 @@ def test_they_erase_the_cat_and_keep_the_dog(comfy, edit):
     latents = backbone.sample(backbone.encode(texts).conditioning(), negative, (64, 64), 0, 8, 3.0, model=method.model, noise=noise)
     named = [NAMES[i] for i in judge.scores(backbone.decode(latents)).argmax(-1)]
     assert "cat" not in named and named[2:] == ["dog", "dog"]
+
+
+def test_a_target_prompt_that_is_longer_than_its_mapped_one_where_prompts_are_padded_to_the_longest(comfy):
+    from evaluation.baselines import editing_states
+    from host.load import load_backbone
+
+    backbone = load_backbone("demo-open")
+    targets = [Target(Prompt("a drawing of a fire engine, on a blue background", False), "a drawing of a pine, on a blue background", (0,))]
+    c, c_star, kept = editing_states(backbone, targets, [Prompt("a dog", False)], 77)
+    assert c.shape == c_star.shape and len(c) > 5 and kept.shape[1] == c.shape[1] and not torch.allclose(c, c_star)

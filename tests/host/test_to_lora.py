@@ -32,7 +32,8 @@ def test_cores_loader_makes_of_it_what_the_weight_patch_makes(pack, s, m, caplog
 
 
 @pytest.mark.parametrize("keys", KEYS)
-def test_with_a_model_it_holds_what_the_eraser_rewrites(pack, s, m, keys):
+def test_with_a_model_it_holds_what_the_eraser_rewrites(pack, s, m, caplog, keys):
+    caplog.set_level("INFO")
     model = m.make_model("sdxl")
     eraser, prompt = m.make_eraser("sdxl", model, rewrite=4), m.prompt("sdxl")
     draw = lambda model: m.sample(model, prompt, prompt, m.noise("sdxl"), cfg=1.0, steps=2)
@@ -40,6 +41,7 @@ def test_with_a_model_it_holds_what_the_eraser_rewrites(pack, s, m, keys):
     given, without = (pack.UnHypeToLora.execute(eraser, prompt, 1.0, "", keys, wired).result[0] for wired in (model, None))
     baked, less = draw(loaded(s, model, given)), draw(loaded(s, model, without))
     assert m.distance(baked, patch) < 1e-4 < 0.01 < m.distance(less, patch)
+    assert caplog.text.count("random.safetensors rewrites words too: connect model") == 1
 
 
 def test_a_model_that_the_eraser_is_not_for_is_refused(pack, m):

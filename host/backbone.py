@@ -133,6 +133,10 @@ class Backbone:
         """What the text encoder reads a name in, None for what it has no sign for."""
         return words.split(self.clip, name)
 
+    def goes_on(self, prompts: list[str]) -> list[list[bool]]:
+        """Of every token of each prompt whether it goes on with the word of the token before it."""
+        return words.goes_on(self.clip, prompts)
+
     def sigmas(self, steps: int) -> torch.Tensor:
         import comfy.samplers
 

@@ -42,6 +42,26 @@ def split(clip: Any, word: str) -> list[str | None]:
     return pieces
 
 
+def goes_on(clip: Any, prompts: list[str]) -> list[list[bool]]:
+    """Of every token of each prompt, its ends and padding too, whether it goes on with the word that the token before it is of."""
+    tokenizer, _ = tokens_of(clip)
+    ends, marked, begins = MARKS
+    kind = next((mark for mark in MARKS if any(mark in token for token in tokenizer.inv_vocab.values())), None)
+    special = {tokenizer.start_token, tokenizer.end_token, tokenizer.pad_token}
+
+    def joined(before: str | None, token: str | None) -> bool:
+        if before is None or token is None or kind is None:
+            return False
+        return {ends: not before.endswith(ends), marked: token.startswith(marked), begins: not token.startswith(begins)}[kind]
+
+    found = []
+    for prompt in prompts:
+        ids = [token[0] for chunk in next(iter(clip.tokenize(prompt).values())) for token in chunk]
+        own = [None if i in special else tokenizer.inv_vocab.get(i, "") for i in ids]
+        found.append([joined(a, b) for a, b in zip([None, *own], own)])
+    return found
+
+
 def near(clip: Any, words: list[str], vocabulary: list[str], count: int) -> dict[str, list[str]]:
     """For each of `words` the `count` of the vocabulary whose token has the nearest row to its own tokens', nearest first."""
     tokenizer, rows = tokens_of(clip)

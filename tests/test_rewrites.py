@@ -71,6 +71,37 @@ def test_a_concept_that_is_off_stays_and_so_does_one_that_the_condition_does_not
     assert torch.equal(own(STATES[[2]]), STATES[[2]])  # a connected conditioning that fires on nothing
 
 
+@pytest.fixture
+def in_pieces(network):
+    """A network and a row of six states: a word of three, of which the second fires, one that fires alone, one that does not, padding."""
+    network.rewriting.joins.copy_(torch.tensor([0.0, 0, 0, 1]))
+    network.rewriting.joint.fill_(5.0)
+    states = torch.zeros(1, 6, 4)
+    states[0, :5] = torch.tensor([[0.0, 0, 1, 4], [2, 0, 3, 9], [0, 0, 2, 9], [0, 4, 1, 0], [0, 0, 3, 0]])
+    return network, states
+
+
+def test_a_words_other_pieces_are_read_as_the_one_that_fires(in_pieces):
+    network, states = in_pieces
+    read = read_by(network, states)
+    assert read[0, 1].tolist() == [0, 0, 3, 10]
+    assert torch.equal(read[0, 0], read[0, 1]) and torch.equal(read[0, 2], read[0, 1])
+    assert not torch.equal(read[0, 3], states[0, 3]) and torch.equal(read[0, 4:], states[0, 4:])
+
+
+def test_of_two_pieces_that_fire_each_has_its_own_and_the_rest_the_highest(in_pieces):
+    network, states = in_pieces
+    states[0, 2, :2] = torch.tensor([0.0, 7])
+    read = read_by(network, states)
+    assert read[0, 1].tolist() == [0, 0, 3, 10] and torch.equal(read[0, 0], read[0, 2]) and not torch.equal(read[0, 1], read[0, 2])
+
+
+def test_the_pieces_of_a_concept_that_is_off_stay(in_pieces):
+    network, states = in_pieces
+    read = read_by(network, states, torch.tensor([[True, False]]))
+    assert torch.equal(read[0, :3], states[0, :3]) and not torch.equal(read[0, 3], states[0, 3])
+
+
 @pytest.mark.parametrize("s, share", [(0.0, 0.0), (5.0, 0.5), (10.0, 1.0)])
 def test_it_is_as_strong_as_the_adapter(network, s, share):
     torch.testing.assert_close(read_by(network, s=s), STATES + share * (read_by(network) - STATES))

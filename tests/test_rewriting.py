@@ -14,6 +14,7 @@ from trainer import rewriting as fitted
 from trainer.prompts.answering import Answers
 from trainer.prompts.concepts import Erase, parse_erase, target_prompts
 from trainer.samples import Labels
+from trainer.states import States
 from unhype.condition import Standardise, Switch
 from unhype.rewriting import Maps, Rewrite
 
@@ -194,4 +195,35 @@ def test_a_concept_that_never_fires_is_left_as_it_is():
     network = two_probes()
     network.shape, network.rewriting = SimpleNamespace(concepts=2, rewrite=1), Maps(2, 4, 1)
     fitted.fit(network, read(torch.zeros(4, 2, 4), torch.ones(4, 2, 4), [[True, False]] * 4))
-    assert not any(value.any() for value in network.rewriting.state_dict().values())
+    assert not any(value.any() for name, value in network.rewriting.state_dict().items() if name != "joint")
+
+
+class Pieces:
+    """An encoder whose tokenizer splits words at hyphens."""
+
+    def goes_on(self, texts):
+        return [[piece.startswith("-") for piece in text.split()] for text in texts]
+
+
+def in_pieces(tells: float):
+    """A network, and texts of words in pieces; the states of pieces tell it so far."""
+    rng, network = torch.Generator().manual_seed(0), two_probes()
+    network.rewriting = Maps(2, 4, 1)
+    texts = ["a uk -ule -le on red"] * 60 + ["a cat on red"] * 60
+    flags = torch.tensor([flag for own in Pieces().goes_on(texts) for flag in own])
+    states = torch.randn(len(flags), 4, generator=rng)
+    states[:, 3] += tells * flags
+    length = torch.tensor([len(t.split()) for t in texts])
+    fitted.fit_joins(network, Pieces(), SimpleNamespace(texts=texts, states=States(states.half(), length)))
+    return network.rewriting, network.standardise.states(states), flags
+
+
+def test_the_probe_finds_the_states_that_go_on_with_a_word():
+    maps, states, flags = in_pieces(8.0)
+    found = states @ maps.joins > maps.joint
+    assert found[flags].float().mean() > 0.95 and found[~flags].float().mean() < 0.03
+
+
+def test_where_states_do_not_tell_there_is_none():
+    maps, states, _ = in_pieces(0.0)
+    assert not maps.joins.any() and not (states @ maps.joins > maps.joint).any()

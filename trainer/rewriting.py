@@ -18,6 +18,10 @@ from unhype.hypernetwork import Factors, Hypernetwork
 from .prompts.answering import Answers
 
 RIDGE = 0.1
+TEXTS, ROWS = 1500, 20_000  # that the probe of a word's pieces is fitted on, and of their states
+FALSE, SEEN = 0.005, 0.5  # of held-out states that it may take for a piece; of pieces that it has to find, or there is none
+HELD_OUT = 5  # every fifth text
+DECAY, TURNS = 1e-4, 60
 
 
 def fit(network: Hypernetwork, data) -> None:
@@ -34,6 +38,40 @@ def fit(network: Hypernetwork, data) -> None:
         if len(x):
             for name, value in zip(("mean", "shift", "down", "up"), ridge(x, change, RIDGE, network.shape.rewrite)):
                 getattr(network.rewriting, name)[k] = value
+
+
+def fit_joins(network: Hypernetwork, backbone, reading) -> None:
+    """Fit the probe of states that go on with the word before them, by how the tokenizer splits written text."""
+    picked = torch.arange(len(reading.texts))[:: max(1, len(reading.texts) // TEXTS)]
+    some, texts = reading.states.rows(picked), [reading.texts[i] for i in picked.tolist()]
+    flags = torch.zeros(len(some.flat), dtype=torch.bool)
+    for start, length, own in zip((some.length.cumsum(0) - some.length).tolist(), some.length.tolist(), backbone.goes_on(texts)):
+        flags[start : start + length][: len(own)] = torch.tensor(own[:length])
+    states, held_out = network.standardise.states(some.flat.float()), some.prompt() % HELD_OUT == HELD_OUT - 1
+    pieces, others = (states[~held_out & (flags == side)] for side in (True, False))
+    if not len(pieces) or not (held_out & flags).any():
+        return
+    pieces, others = pieces[:: max(1, 2 * len(pieces) // ROWS)], others[:: max(1, 2 * len(others) // ROWS)]
+    weight = logistic(torch.cat([pieces, others]), torch.cat([torch.ones(len(pieces)), torch.zeros(len(others))]))
+    level = (states[held_out & ~flags] @ weight).quantile(1 - FALSE)
+    if (states[held_out & flags] @ weight > level).float().mean() >= SEEN:
+        network.rewriting.joins.copy_(weight)
+        network.rewriting.joint.copy_(level)
+
+
+def logistic(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """The weights (D,) of a logistic regression of y (n,) on the rows of x (n, D), with a bias that is left out."""
+    weight, bias = torch.zeros(x.shape[1], requires_grad=True), torch.zeros((), requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=TURNS)
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        error = nn.functional.binary_cross_entropy_with_logits(x @ weight + bias, y) + DECAY * weight.square().sum()
+        error.backward()
+        return error
+
+    optimizer.step(loss)
+    return weight.detach()
 
 
 @torch.no_grad()

@@ -182,6 +182,7 @@ def train(
         )
     if network.rewriting:
         rewriting.fit(network, data)
+        rewriting.fit_joins(network, backbone, data.text_read)
         data.answers = None
     doubts.warn(doubts.badly_told_apart([c.name for c in names], [c.calibration for c in names]), progress)
     if backbone.device.type != "cpu":

@@ -7,7 +7,7 @@ python dev.py bench --open --quick          two minutes on emoji-sd, a little of
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -66,7 +66,7 @@ class Extent:
 
 ALL = Extent("", emoji_open, SIZES, Counts(), tuned=True, near=4, single=6, pairs=400)
 FIRST_COUNTS = Counts(erased=100, others=150, hard=150, beside=60, image=24, selective=40, alarms=30, safe=300)
-FIRST_MANY = Counts(erased=200, others=300, hard=300, beside=100, image=48, selective=80, alarms=60)
+FIRST_MANY = replace(FIRST_COUNTS, others=200, hard=200, beside=80, selective=60, safe=1000)
 FIRST = Extent("--first", emoji_open, (10, 100), FIRST_COUNTS, FIRST_MANY, described=1)
 FEW = Counts(erased=6, others=8, hard=8, beside=4, image=4, selective=4, alarms=4, safe=12)
 SMALL = Extent("--quick", emoji_sd, (2,), FEW, pairs=12)

@@ -14,6 +14,7 @@ from evaluation.wording import Wording
 from trainer.config import DEFAULT, Config
 
 PAIR = (128, 64)
+BOTTLENECK, TEN = 24, 10
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,10 @@ class Base:
             "find_words": DEFAULT.find_words,
             "erase": [f"{n} -> {self.mapping}" for n in nouns],
             "retain": self.others(nouns),
+            "bottleneck": BOTTLENECK,
         }
+        if method in recipes.HYPERNETWORKS and len(nouns) > TEN:  # each is asked for less often, and what they share swings
+            own |= {"learning_rate": settings.get("learning_rate", 0.0) * (TEN / len(nouns)) ** 0.5, "hidden": 2 * DEFAULT.hidden}
         return recipes.demo_recipe(method, nouns, seed, out, settings, own)
 
 

@@ -4,7 +4,7 @@ from .comparison import recipes
 from .comparison.report import erased_drawn, over, percent, standing, table
 from .figures import lines, share
 
-COMPARED = [m for m in recipes.METHODS if m not in (recipes.NARROW, recipes.ADAPTER)]
+COMPARED = [m for m in recipes.METHODS if m not in recipes.VARIANTS]
 
 
 def mean(rows: list[dict], method: str, erased: int, key: str) -> float | None:

@@ -33,12 +33,14 @@ class Findings(NamedTuple):
     prompts: int
     states: list[torch.Tensor]  # each prompt's token states (T, D)
     strengths: list[tuple[str, float]]  # layer, size of its weight change for the prompt that fires most surely
+    rewrites: bool  # whether what layers read of that prompt is rewritten
 
 
 def look(erasers: tuple[Eraser, ...], conditioning: list[list[Any]]) -> Findings:
     """Read a conditioning as the eraser nodes do. Raises ValueError where it cannot be read."""
     concepts: list[Finding] = []
     strengths: dict[str, float] = {}
+    rewrites = False
     for eraser in erasers:
         condition = read_conditioning(conditioning, WHERE, eraser)
         network = eraser.network
@@ -49,16 +51,25 @@ def look(erasers: tuple[Eraser, ...], conditioning: list[list[Any]]) -> Findings
             order = each[row, :, k].argsort(descending=True)
             above = int((each[row, :, k] > threshold[k]).sum())
             tokens = order[: max(1, above)].tolist() if scores[row, k].isfinite() else []
-            fires = int((scores[:, k] > threshold[k]).sum())
+            prompts = int((scores[:, k] > threshold[k]).sum())
             name = shown(concept.name, NAME)
-            concepts.append(Finding(name, scores[row, k].item(), threshold[k].item(), fires, row, tokens))
+            concepts.append(Finding(name, scores[row, k].item(), threshold[k].item(), prompts, row, tokens))
         surest = int((scores - threshold).amax(1).argmax())
         one = condition.rows([surest])
-        factors = at_strength(network, one, 1.0) if network.fires(one)[0] else [None] * len(network.shape.layers)
+        fires = bool(network.fires(one)[0])
+        rewrites |= fires and network.rewriting is not None
+        factors = at_strength(network, one, 1.0) if fires else [None] * len(network.shape.layers)
         for layer, pair in zip(network.shape.layers, factors):
             strengths[layer.name] = (strengths.get(layer.name, 0.0) ** 2 + (size(pair) ** 2 if pair else 0.0)) ** 0.5
     states = [state for tokens, _ in conditioning for state in tokens]
-    return Findings(sorted(concepts, key=lambda f: -f.margin), len(states), states, list(strengths.items()))
+    return Findings(sorted(concepts, key=lambda f: -f.margin), len(states), states, list(strengths.items()), rewrites)
+
+
+def in_short(findings: Findings, adapter: str) -> str:
+    """What is done to the picture, of which `adapter` tells the adapter's part."""
+    if not any(strength for _, strength in findings.strengths):
+        return "words are rewritten, without an adapter" if findings.rewrites else "no adapter: the picture stays as it was, to the bit"
+    return f"{adapter}, words are rewritten too" if findings.rewrites else adapter
 
 
 def size(factors: Factors) -> float:

@@ -5,7 +5,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from .findings import Finding, Findings, look
+from .findings import Finding, Findings, in_short, look
 from .loader import UnHype
 from .merge import erasers_of
 from .picture import draw
@@ -94,4 +94,4 @@ def in_words(findings: Findings, places: dict[str, str]) -> str:
         lines.append(f"{f.name}: {fires} ({score}, threshold {f.threshold:.1f}){where}")
     strongest = max(findings.strengths, key=lambda strength: strength[1])
     layers = f"adapter in {len(findings.strengths)} layers, strongest in {strongest[0]} ({strongest[1]:.2f})"
-    return "\n".join([*lines, layers if strongest[1] else "no adapter: the picture stays as it was, to the bit"])
+    return "\n".join([*lines, in_short(findings, layers)])

@@ -5,7 +5,7 @@ import math
 import torch
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from .findings import Finding, Findings
+from .findings import Finding, Findings, in_short
 
 MOST = 12  # concepts that are drawn
 WIDTH, EDGE, ROW, LINE = 720, 24, 54, 34
@@ -26,7 +26,7 @@ def draw(findings: Findings, source: str, places: dict[str, str]) -> torch.Tenso
     y, most = 120, max([abs(f.margin) for f in shown if math.isfinite(f.margin)] or [1.0])
     for finding in shown:
         y = bar(pen, y, finding, most or 1.0, places.get(finding.name, ""))
-    strip(pen, y + 16, findings.strengths)
+    strip(pen, y + 16, findings)
     pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     return pixels.reshape(1, height, WIDTH, 3).float() / 255
 
@@ -52,13 +52,12 @@ def bar(pen: ImageDraw.ImageDraw, y: int, finding: Finding, most: float, place: 
     return y + ROW + LINE * fires
 
 
-def strip(pen: ImageDraw.ImageDraw, y: int, strengths: list[tuple[str, float]]) -> None:
+def strip(pen: ImageDraw.ImageDraw, y: int, findings: Findings) -> None:
     """Every layer's weight change, the brighter the larger."""
+    strengths = findings.strengths
     most = max((size for _, size in strengths), default=0.0)
     strongest = next(i for i, (_, size) in enumerate(strengths, 1) if size == most)
-    said = f"adapter, layer by layer: {len(strengths)}, the strongest is number {strongest}"
-    said = said if most else "no adapter: the picture stays as it was, to the bit"
-    words(pen, (EDGE, y), said, 22, FAINT)
+    words(pen, (EDGE, y), in_short(findings, f"adapter in {len(strengths)} layers, the strongest is number {strongest}"), 22, FAINT)
     width = (WIDTH - 2 * EDGE) / len(strengths)
     for i, (_, size) in enumerate(strengths):
         x = EDGE + i * width

@@ -20,6 +20,7 @@ from .tell import tell
 SETTINGS = "unhype_settings"  # attached to a MODEL: the trainer's config file that fits it
 FILES = ("ckpt_name", "unet_name", "base")  # widgets of loaders that name a base model's file
 PRESETS = {
+    "instant": "no training: words are rewritten alone, in a minute; Stable Diffusion only",
     "quick": "a third of the iterations (100): a first look",
     "normal": "300: for use",
     "thorough": "900: many concepts at once, or a concept that normal leaves",

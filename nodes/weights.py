@@ -88,6 +88,9 @@ def in_one(eraser: Eraser, condition: Condition, strength: float, off: torch.Ten
                 "words that belong to it and erases less. apply = adapter needs no weights",
                 eraser.source,
             )
+    if found is None and not network.shape.rank:
+        todo = "Connect model" if model is None else "Choose apply = adapter"
+        raise ValueError(f"{eraser.source} rewrites words and has no adapter, so that there is nothing to put into weights. {todo}")
     return at_strength(network, condition, strength, off, alone=True) if found is None else found
 
 

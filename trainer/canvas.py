@@ -22,12 +22,13 @@ from .run.content import content_of
 from .run.lock import held, only_run
 from .settings.before import bytes_written, check_folder, check_reader
 from .settings.checks import check
-from .settings.fields import Config, ConfigError
+from .settings.fields import REWRITING, Config, ConfigError
 from .settings.strict_yaml import read_yaml
 from .train import RECIPE, train
 
 WHO = "UnHype Train"
-PRESETS = {"quick": 1 / 3, "normal": 1.0, "thorough": 3.0}  # share of the settings' iterations
+INSTANT = "instant"
+PRESETS = {INSTANT: 0.0, "quick": 1 / 3, "normal": 1.0, "thorough": 3.0}  # share of the settings' iterations
 STEPS, RATE = 300, 5e-4  # where the settings give none
 CONFIGS = Path(__file__).with_name("configs")
 ITS_OWN = ("base", "erase", "out")  # settings of a config file that are not taken from it
@@ -72,6 +73,8 @@ def config_of(wish: Wish) -> Config:
     retain = list(dict.fromkeys([*config.retain, *lines_of(wish.retain, ",\n")]))
     config = replace(config, iterations=iterations, save_every=every, preview_every=5 * every, retain=retain)
     config.learning_rate = config.learning_rate or RATE
+    if wish.preset == INSTANT:
+        config = replace(config, objective=REWRITING, preview_every=0)
     return check(replace(config, out=f"{file_name(wish.name, config)}.safetensors"), WHO)
 
 
@@ -174,5 +177,7 @@ def in_words(verdict: dict, config: Config) -> str:
             failed.append(f'{name} is not recognised in every prompt: name it by more words, like "cat, kitty -> forest"')
         if found["false_alarms"] > config.most_false_alarms:
             failed.append(f"other prompts are taken for {name}: write what should stay into retain")
+    if not failed and not verdict["passed"]:
+        failed.append("nothing was learned: choose a longer preset")
     head = ["FAILED: do not rely on this eraser", *failed] if failed else ["passed"]
     return "\n".join([*head, *lines, f"{verdict['left_alone']:.1%} of the other prompts are left exactly alone"])

@@ -136,6 +136,10 @@ class Data(Texts):
         read_alone = config.rewrites(backbone.family) and not unconditional
         self.answers = answers(backbone, texts, [t.mapped for t in self.targets], self.text, mapped) if read_alone else None
         self.text_task = self.read_pairs(config, backbone) if read_alone else None
+        self.samples: list[Samples] = []
+        self.anchors: Samples | None = None
+        if not config.trains():
+            return
         phase("sampling")
         self.samples = samples.cached_samples(backbone, config, asked, kept, cache_path(config.out), progress, unconditional)
         self.anchors = self.samples.pop() if anchors else None

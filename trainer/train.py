@@ -166,7 +166,7 @@ def train(
     phases.begin("encoding")
     held_out = HeldOut(config, backbone, data, progress) if judged else None
     finder = Finder(config, backbone, data.seen(), progress) if config.finds() else None
-    shown = previews.shown(backbone, data.targets, data.retain) if config.preview_every else None
+    shown = previews.shown(backbone, data.targets, data.retain) if config.preview_every and config.trains() else None
     phases.begin("switch")
     network, family = new_network(config, backbone, data)
     names = [Concept(e.name, e.mapping) for e in config.erased()]
@@ -192,7 +192,7 @@ def train(
     rng = torch.Generator().manual_seed(config.seed)
     done = state.load_state(config, network, optimizer, rng, progress, finder) if resume else 0
     given, step = config, partial(training_step, network, backbone, data=data)
-    config = finder.begin(network, step) if finder else config
+    config = finder.begin(network, step) if finder else config if config.trains() else replace(config, iterations=0)
 
     phases.begin("steps")
     guard = Guard(optimizer, progress)
@@ -255,7 +255,7 @@ def train(
         network.to(backbone.device)
         network.least = usual_length(network, data)
         phases.begin("strengths")
-        eraser.onset = measured_onset(backbone, network, config, data.asked, progress)
+        eraser.onset = measured_onset(backbone, network, config, data.asked, progress) if config.trains() else ()
         eraser.metrics = {
             "fold_error": round(lost, 5),
             "train_seconds": seconds(),

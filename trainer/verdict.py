@@ -29,7 +29,8 @@ from .samples import Asked, Samples, draw_samples, drawn_of
 
 FRESH = 104_729  # added to the seed: other noise than any picture of the training's
 PICTURES, LEVELS = 8, 4  # of targets, and as many as FEWEST of what is kept; noise levels of each
-LONGER, ENOUGH = "Train longer (iterations), raise learning_rate or", "It was trained until more steps gained nothing: raise"
+LONGER, ENOUGH = "Train longer (iterations), raise learning_rate or rank", "It was trained until more steps gained nothing: raise rank"
+INSTANT = "Train an adapter (objective direct)"
 READINGS = 4  # a prompt is read as it is, mapped, and with others among words and of what is kept
 AMONG = 3  # every third prompt stands among other words once more
 NOTHING = 1e-3  # of the wanted change: an adapter that moves predictions by less has learned nothing
@@ -178,13 +179,14 @@ def shortcomings(config: Config, name: str, found: Concept) -> list[str]:
             f"{name!r}: the switch fires on {found.false_alarms:.1%} of the prompts that do not name it, "
             f"at most {config.most_false_alarms:.1%} are allowed ({shown}). Add what it is taken for to retain, or name it by other words"
         )
+    longer = INSTANT if not config.trains() else LONGER if config.iterations else ENOUGH
     if config.least_erased and not found.erased >= config.least_erased:
         failed.append(
             f"{name!r}: {round(found.erased, 2) + 0.0:.0%} of the wanted change is reached, "
             f"at least {config.least_erased:.0%} is expected. "
-            f"{LONGER if config.iterations else ENOUGH} rank, or map it to something that the model draws clearly"
+            f"{longer}, or map it to something that the model draws clearly"
         )
-    elif config.least_erased and found.learned < NOTHING:
+    elif config.trains() and config.least_erased and found.learned < NOTHING:
         failed.append(
             f"{name!r}: the trained adapter does nothing. What is reached, {found.rewritten:.0%} of the wanted change, comes from token "
             "states that are rewritten, and a weight patch or a LoRA made of this eraser would be empty. Raise learning_rate"

@@ -35,6 +35,8 @@ class Work:
 
 def work(config: Config, family: Family) -> Work:
     """What a training of these settings, with the family's own in place (`Config.for_family`), takes."""
+    if not config.trains():
+        return Work(drawn_alike.asked_for(config), 0, 0, verdict.asked_for(config), 0)
     concepts, steps, kept = len(config.erase), config.sampling_steps, config.kept_steps
     sides = 1 if config.cfg == 1 else 2
     picture = steps * sides

@@ -55,7 +55,8 @@ def parse_description(path: Path, meta: dict[str, Any]) -> tuple[Shape, str, lis
         sizes = dict.fromkeys(OPTIONAL, 0) | sizes
     except ValueError as error:
         raise CheckpointError(f"{path}: its description is incomplete or wrong ({shown(error, 200)}). {DAMAGED}") from None
-    check_sizes(path, sizes, layers, {*OPTIONAL} | ({"pooled_dim"} if meta["condition_version"] > 1 else set()))
+    zero = {*OPTIONAL, *(["pooled_dim"] if meta["condition_version"] > 1 else []), *(["rank"] if sizes["rewrite"] else [])}
+    check_sizes(path, sizes, layers, zero)
     if len(concepts) != sizes["concepts"]:
         raise CheckpointError(f"{path}: names {len(concepts)} concepts where its sizes say {sizes['concepts']}. {DAMAGED}")
     check_base(path, meta.get("base", {}), layers)

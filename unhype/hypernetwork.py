@@ -29,7 +29,7 @@ class Shape:
     """All sizes of an eraser; with the family, all that is needed to build one."""
 
     layers: tuple[Layer, ...]
-    rank: int
+    rank: int  # 0: there is no adapter, token states are rewritten alone
     steps: int  # S
     hidden: int
     queries: int
@@ -66,7 +66,10 @@ def new_head(shape: Shape, layer: Layer) -> nn.Module:
     size = shape.rank * (layer.inputs + layer.outputs)
     if shape.bottleneck:
         return nn.Sequential(nn.Linear(shape.hidden, shape.bottleneck, bias=False), nn.Linear(shape.bottleneck, size, bias=False))
-    head = nn.Linear(shape.hidden, size, bias=False)
+    head = nn.Linear(shape.hidden, size or 1, bias=False)
+    if not size:  # of an eraser that rewrites alone
+        head.weight = nn.Parameter(head.weight.detach()[:0])
+        return head
     nn.init.normal_(head.weight, std=0.1 * (shape.hidden * layer.inputs) ** -0.5)
     return head
 
@@ -119,7 +122,7 @@ class Hypernetwork(nn.Module):
         rank, factors = self.shape.rank, []
         pieces = change.split([rank * size for layer in self.shape.layers for size in (layer.inputs, layer.outputs)], 1)
         for layer, base, down, up in zip(self.shape.layers, self.base_down.parameters(), pieces[::2], pieces[1::2]):
-            factors.append(Factors(base + down.view(-1, rank, layer.inputs), up.view(-1, layer.outputs, rank), rewrite))
+            factors.append(Factors(base + down.view(len(s), rank, layer.inputs), up.view(len(s), layer.outputs, rank), rewrite))
         return factors
 
     def changes(self, h: torch.Tensor) -> list[torch.Tensor]:

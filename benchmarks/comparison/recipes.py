@@ -41,10 +41,12 @@ NARROW = "unhype-narrow"  # the very networks of unhype, folded as they are by d
 HYPERNETWORKS = {"unhype": "direct", "unhype-trajectory": "trajectory", "unhype-authors": "authors"}
 # Behind unhype's switch and without an adapter: the whole conditioning, the states that fire, all of a prompt that fires.
 REWRITING = ("rewrite-whole", "rewrite-tokens", "rewrite-prompt")
-# The very networks of unhype: no states rewritten; and all of it in the weights of each prompt, as a weight patch or a LoRA has it.
-ADAPTER, WEIGHTS = "unhype-adapter", "unhype-weights"
+# The very networks of unhype: no states rewritten; all of it in the weights of each prompt, as a weight patch or a LoRA has it; and states
+# rewritten without an adapter, as an instant eraser does, whose switch and maps are the same.
+ADAPTER, WEIGHTS, AT_ONCE = "unhype-adapter", "unhype-weights", "unhype-instant"
+VARIANTS = (NARROW, ADAPTER, WEIGHTS, AT_ONCE)
 CLOSED_FORMS = {"uce": baselines.uce, "speed": closed_forms.speed, "oce": closed_forms.oce}
-METHODS = (*HYPERNETWORKS, NARROW, ADAPTER, WEIGHTS, "lora-esd", "lora-switched", "esd-full", *CLOSED_FORMS, *REWRITING, "lora-stack")
+METHODS = (*HYPERNETWORKS, *VARIANTS, "lora-esd", "lora-switched", "esd-full", *CLOSED_FORMS, *REWRITING, "lora-stack")
 BASE = "base"  # the model with no eraser at all, as a method to be attacked
 CONTROLS = ("static-switched", "shuffled-switched")
 
@@ -129,7 +131,7 @@ def trained_on(nouns: list[str], folder: Path, settings: dict) -> list[str]:
 def settings_of(name: str, settings: dict) -> dict:
     """What a method's result depends on: its own settings, and those of the parts that it is made of."""
     parts = {"lora-switched": ("lora-esd", "unhype"), "lora-stack": ("lora-esd",), NARROW: ("unhype",)}
-    parts |= dict.fromkeys((*CONTROLS, *REWRITING, ADAPTER, WEIGHTS), ("unhype",))
+    parts |= dict.fromkeys((*CONTROLS, *REWRITING, ADAPTER, WEIGHTS, AT_ONCE), ("unhype",))
     return {f"{part}.{k}": v for part in parts.get(name, (name,)) for k, v in settings.get(part, {}).items()}
 
 
@@ -172,6 +174,9 @@ def make(
     if name == ADAPTER:
         eraser, cost = hypernetwork(backbone, config("unhype"), progress)
         return switched(name, backbone, replace(eraser, network=unrewritten(eraser.network))), cost
+    if name == AT_ONCE:
+        eraser, _ = hypernetwork(backbone, config("unhype"), progress)
+        return switched(name, backbone, replace(eraser, network=without_adapter(eraser.network))), Cost(0.0, 0, 0.0)
     if name == WEIGHTS:
         eraser, cost = hypernetwork(backbone, config("unhype"), progress)
         return switched(name, backbone, eraser, controls.InWeights(eraser.network, backbone)), cost
@@ -226,6 +231,14 @@ def unrewritten(network: Hypernetwork) -> Hypernetwork:
     """The same network that leaves token states as they are."""
     other = Hypernetwork(replace(network.shape, rewrite=0)).requires_grad_(False)
     other.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("rewriting.")})
+    return other
+
+
+def without_adapter(network: Hypernetwork) -> Hypernetwork:
+    """The same switch and maps, and no adapter."""
+    other = Hypernetwork(replace(network.shape, rank=0, hidden=1, queries=1, bottleneck=0)).requires_grad_(False)
+    own = {k: v for k, v in network.state_dict().items() if k.startswith(("switch.", "standardise.", "rewriting."))}
+    other.load_state_dict(own, strict=False)
     return other
 
 

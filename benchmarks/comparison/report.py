@@ -12,7 +12,7 @@ from .cells import read
 from .settings import TRIALS
 
 MD = "report.md"
-RIVALS = [m for m in recipes.METHODS if m not in ("unhype", recipes.NARROW)]
+RIVALS = [m for m in recipes.METHODS if m not in ("unhype", *recipes.VARIANTS)]
 TIE = 0.0005  # of H_o
 
 

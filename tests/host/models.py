@@ -1,5 +1,7 @@
 """A small MODEL of every family with random weights, of ComfyUI's own classes, and an eraser for it that fires on every prompt."""
 
+import dataclasses
+
 import comfy.ldm.flux.model
 import comfy.model_base
 import comfy.model_management
@@ -131,6 +133,15 @@ def make_eraser(name: str, model, size: float = 100.0, rewrite: int = 0) -> Eras
     for part in network.rewriting.buffers() if rewrite else ():
         part.normal_(std=0.5 * tokens**-0.25 if part.ndim == 3 else 0.5)
     return Eraser(network, family, [Concept("cat", "forest")], source="random.safetensors")
+
+
+def make_instant(name: str, model) -> Eraser:
+    """An eraser that rewrites all states and has no adapter."""
+    eraser = make_eraser(name, model, rewrite=4)
+    network = Hypernetwork(dataclasses.replace(eraser.network.shape, rank=0, hidden=1, queries=1, bottleneck=0)).requires_grad_(False)
+    own = {k: v for k, v in eraser.network.state_dict().items() if k.startswith(("switch.", "standardise.", "rewriting."))}
+    network.load_state_dict(own, strict=False)
+    return dataclasses.replace(eraser, network=network)
 
 
 def prompt(name: str, seed: int = 0) -> list:

@@ -40,6 +40,23 @@ def test_what_an_eraser_rewrites_is_in_the_weights_too(pack, m, name):
     assert 20 * m.distance(weights, adapter) < m.distance(alone, adapter) > 0.01
 
 
+def test_an_instant_eraser_is_in_the_weights_as_it_is_on_the_model_and_comes_back_from_its_file(pack, m, tmp_path):
+    checkpoint = sys.modules[f"{pack.module.__name__}.unhype.checkpoint"]
+    model = m.make_model("sd1")
+    eraser, prompt = m.make_instant("sd1", model), m.prompt("sd1")
+    checkpoint.save_eraser(eraser, tmp_path / "instant.safetensors")
+    assert (tmp_path / "instant.safetensors").stat().st_size < 40_000
+    draw = lambda model: m.sample(model, prompt, prompt, m.noise("sd1"), cfg=1.0, steps=2)
+    plain, weights = draw(model), draw(patched(pack, model, eraser, prompt))
+    adapter, again = (
+        draw(pack.UnHypeEraser.execute(model, e, 1.0, prompt).result[0])
+        for e in (eraser, checkpoint.load_eraser(tmp_path / "instant.safetensors"))
+    )
+    assert m.distance(adapter, plain) > 0.01 > 20 * m.distance(weights, adapter) and m.distance(again, adapter) < 0.01
+    with pytest.raises(ValueError, match="rewrites words and has no adapter, .* Connect model"):
+        pack.UnHypeToLora.execute(eraser, prompt, 1.0, "", "kohya")
+
+
 def unrewritten(network):
     other = type(network)(dataclasses.replace(network.shape, rewrite=0)).requires_grad_(False)
     other.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("rewriting.")})

@@ -84,6 +84,15 @@ def test_the_strip_is_the_size_of_each_layers_change(pack, m):
         assert name == layer.name and size == pytest.approx((f.up[0] @ f.down[0]).norm().item(), rel=1e-4)
 
 
+def test_it_says_that_words_are_rewritten(pack, m):
+    findings = sys.modules[f"{pack.module.__name__}.nodes.findings"]
+    model, prompt = m.make_model("sd1"), m.prompt("sd1")
+    said = lambda rewrite: findings.in_short(findings.look((m.make_eraser("sd1", model, rewrite=rewrite),), prompt), "adapter in 3 layers")
+    assert said(0) == "adapter in 3 layers" and said(2) == "adapter in 3 layers, words are rewritten too"
+    instant = findings.look((m.make_instant("sd1", model),), prompt)
+    assert findings.in_short(instant, "") == "words are rewritten, without an adapter" and not any(size for _, size in instant.strengths)
+
+
 def test_of_a_hundred_concepts_the_nearest_dozen_is_drawn_and_all_are_said(pack, demo, prompts, monkeypatch):
     package = sys.modules[type(demo.eraser).__module__]
     hypernetwork = sys.modules[type(demo.eraser.network).__module__]

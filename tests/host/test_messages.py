@@ -1,5 +1,6 @@
 """Every error that a help page lists, provoked in a running server, and what the page then shows."""
 
+import dataclasses
 import json
 import re
 import struct
@@ -10,6 +11,9 @@ import server as client
 from test_help import NODES, PAGES, ROOT
 from test_server import ERASED, SAFE
 from test_train_node import TINY
+
+from unhype.checkpoint import load_eraser, save_eraser
+from unhype.hypernetwork import Hypernetwork
 
 HERE = Path(__file__).parent
 GRAPH = {
@@ -81,6 +85,9 @@ CASES = {  # node -> message of its page -> inputs, by node and name, that provo
         "conditioning: nothing is connected, but ... needs the one prompt": PATCH,
         "different prompts, but": PATCH | {"eraser.conditioning": ["both", 0]},
         "is on this model already": {"second.conditioning": ["text", 0], "sampler.model": ["second", 0]},
+        "rewrites words and has no adapter": PATCH
+        | BREAK_MODEL
+        | {"broken.how": "other_loader", "eraser.conditioning": ["text", 0], "file.file": "instant.safetensors"},
         "this model has no weight for": PATCH | BREAK_MODEL | {"broken.how": "other_loader", "eraser.conditioning": ["text", 0]},
         "strength is nan, expected a number": {"eraser.strength": float("nan")},
     },
@@ -104,6 +111,7 @@ CASES = {  # node -> message of its page -> inputs, by node and name, that provo
         "has no kohya name here": {"broken.how": "fused", "broken.unhype": ["file", 0], "lora.unhype": UNHYPE},
         "was trained for ..., this model is ...": {"file.file": "demo_flux_cat.safetensors", "lora.model": ["base", 0]},
         "does not fit this model: ... layers do not match": BREAK_MODEL | {"broken.how": "other_size", "lora.model": MODEL},
+        "rewrites words and has no adapter": {"file.file": "instant.safetensors"},
         "concepts: ... is not in ...": {"lora.concepts": "dgo"},
         "unhype: nothing is connected": {"lora.unhype": NOTHING},
     },
@@ -124,6 +132,7 @@ CASES = {  # node -> message of its page -> inputs, by node and name, that provo
         "of free space, this training writes about": TRAINED | {"broken.how": "full_disk", "train.name": "disk"},
         "gives NaN or infinite values by itself": TRAINED | {"broken.how": "nan", "train.name": "nan"},
         "the training diverged": TRAINED | {"broken.how": "diverging", "train.name": "diverged"},
+        "an eraser without training": {"base.base": "emoji-flux", "train.preset": "instant", "train.name": "at once"},
     },
     "UnHypeDemoModel": {"demo base ... is not known": {"base.base": ["string", 0]}},
 }
@@ -169,8 +178,18 @@ def server(comfy, tmp_path_factory):
     for name, changed in (("newer", own | {"format_version": 99}), ("damaged", own | {"concepts": []})):
         text = json.dumps(header | {"__metadata__": {"unhype": json.dumps(changed)}}).encode()
         (folder / f"{name}.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + rest)
+    save_eraser(instant(load_eraser(good)), folder / "instant.safetensors")
     with client.Server(comfy, base) as running:
         yield running
+
+
+def instant(eraser):
+    """The eraser's switch, and maps that change a little, without an adapter."""
+    network = Hypernetwork(dataclasses.replace(eraser.network.shape, rank=0, hidden=1, queries=1, bottleneck=0, rewrite=1))
+    own = {name: value for name, value in eraser.network.state_dict().items() if name.startswith(("switch.", "standardise."))}
+    network.load_state_dict(own, strict=False)
+    network.rewriting.shift.fill_(0.1)
+    return dataclasses.replace(eraser, network=network.requires_grad_(False))
 
 
 def graph(server, end: str, changes: dict) -> dict:

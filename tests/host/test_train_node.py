@@ -122,6 +122,14 @@ def test_an_eraser_is_made_and_the_model_is_what_it_was(train, small, before, pa
     first.append(eraser)
 
 
+def test_at_once_nothing_is_trained(train, parts, folder):
+    eraser, verdict = train(preset="instant", name="at once")
+    assert eraser.network.shape.rank == 0 and eraser.training["objective"] == "rewriting" and not eraser.onset
+    assert verdict.splitlines()[0] in ("passed", "FAILED: do not rely on this eraser") and "pizza: " in verdict
+    assert train(preset="instant", name="at once")[1].endswith("saved as at once.safetensors")
+    assert not list(folder.glob("at once*.state")) and not list(folder.glob("at once*.cache"))
+
+
 def test_what_was_made_is_taken_and_nobodys_file_is_overwritten(train, folder, first, asked):
     assert train()[1].endswith("saved as pizza.safetensors") and not asked
     for other in ({"seed": 1}, {"erase": "pizza -> book"}, {"preset": "thorough"}, {"retain": "clock"}):
@@ -212,7 +220,7 @@ def test_after_an_error_the_model_is_what_it_was(train, small, before, parts, mo
         ({"name": "a/cat"}, "a name without a folder: erasers are saved in models/unhype"),
         ({"name": "cat?"}, "expected one without '?'"),
         ({"name": "NUL"}, "no file's name on every system"),
-        ({"preset": "long"}, "expected one of quick, normal, thorough: choose it again"),
+        ({"preset": "long"}, "expected one of instant, quick, normal, thorough: choose it again"),
         ({"retain": "dog, pizza"}, "take it out of retain or out of erase"),
     ],
 )

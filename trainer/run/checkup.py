@@ -26,8 +26,10 @@ class Checkup:
         self.gradients.append(losses["gradient"])
 
     def look(self, network) -> list[Finding]:
-        found = health.look(network, self.optimizer, self.config.learning_rate, *self.conditions, list(self.gradients))
-        found.append(health.left_out(self.guard.left_out, self.guard.left_out + self.guard.steps))
+        found = []
+        if self.config.trains():
+            found = health.look(network, self.optimizer, self.config.learning_rate, *self.conditions, list(self.gradients))
+            found.append(health.left_out(self.guard.left_out, self.guard.left_out + self.guard.steps))
         for finding in found:
             if finding.ill and finding.about not in self.warned:
                 self.progress(f"warning: {finding.says}")

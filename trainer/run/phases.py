@@ -48,6 +48,8 @@ def rows_of(config: Config, steps: str) -> dict[str, float]:
     (width, height), (pair_width, pair_height) = config.size_of(False), config.size_of(True)
     pair, sides, count = pair_width * pair_height / (width * height), 2 if config.cfg != 1 else 1, len(config.erase)
     drawn = drawn_of(config.pictures, count) * (config.sampling_steps * sides + 2 * config.kept_steps)
+    if not config.trains():
+        return {drawn_alike.WHAT: drawn_alike.asked_for(config), "verdict": verdict.asked_for(config)}
     return {
         drawn_alike.WHAT: drawn_alike.asked_for(config),
         "sampling pictures": drawn,

@@ -131,6 +131,11 @@ def check_reader(config: Config, denoiser, family: Family) -> Hypernetwork:
     Raises ConfigError with the reader's own words where it would refuse what is written.
     """
     config = config.for_family(family)
+    if not config.trains() and not config.rewrites(family):
+        raise ConfigError(
+            f"an eraser without training (objective {config.objective}) rewrites what layers read that read the prompt alone, "
+            f"and those of {family.title} do not: choose objective direct, or a preset that trains"
+        )
     network = dry_run.new_network(denoiser, family, config)
     shape = replace(network.shape, bottleneck=width_of(network, config.bottleneck))
     with torch.device("meta"):

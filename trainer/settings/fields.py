@@ -16,6 +16,7 @@ SEED = 2**63 - 1
 # Width of the switch's hidden layer up to TEN concepts, the power of their number that it grows by, and its most.
 LOOK, TEN, LOOK_GROWTH, WIDEST = 8, 10, 1.5, 512
 REWRITE = 4  # rank of the maps of token states
+REWRITING = "rewriting"  # the objective that trains no adapter
 MOST_STEPS, GROWTH = 1000, 0.5  # for one concept, and by which power of their number they grow
 
 
@@ -82,7 +83,10 @@ class Config:
     steps: int = setting(300, "S, on the way from no adapter to the whole one", LIMITS["steps"])
 
     objective: str = setting(
-        "direct", '"trajectory" is the paper\'s, "authors" both added', group="training", choices=("direct", "trajectory", "authors")
+        "direct",
+        '"trajectory" is the paper\'s, "authors" both added; "rewriting" trains no adapter: an eraser in a minute, on Stable Diffusion',
+        group="training",
+        choices=("direct", "trajectory", "authors", REWRITING),
     )
     iterations: int = setting(
         0, "steps of the training, on Flux a third of them for anchors; 0: until held-out prompts gain no more", 10_000_000, zero=True
@@ -131,11 +135,17 @@ class Config:
 
     def most_steps(self) -> int:
         """The steps of a training, the most of them where none are given."""
+        if not self.trains():
+            return 0
         return self.iterations or round(MOST_STEPS * len(self.erase) ** GROWTH)
 
     def finds(self) -> bool:
         """Whether a training looks at held-out prompts on the way: to find settings, or because it is asked to."""
-        return not (self.iterations and self.learning_rate) or self.look_every > 0
+        return self.trains() and (not (self.iterations and self.learning_rate) or self.look_every > 0)
+
+    def trains(self) -> bool:
+        """Whether there is an adapter to train, or token states are rewritten alone."""
+        return self.objective != REWRITING
 
     def size_of(self, pair: bool) -> tuple[int, int]:
         return tuple(int(n) for n in (self.pair_size if pair and self.pair_size else self.size).split("x"))
@@ -147,13 +157,14 @@ class Config:
 
     def shape(self, layers: tuple[Layer, ...], pooled_dim: int, token_dim: int, family: Family | None = None) -> Shape:
         """The hypernetwork's sizes, as it is trained, for these layers and text widths; without a family it rewrites nothing."""
-        sizes = (self.rank, self.steps, self.hidden, self.queries, pooled_dim, token_dim, len(self.erase))
+        rank, hidden, queries = (self.rank, self.hidden, self.queries) if self.trains() else (0, 1, 1)
+        sizes = (rank, self.steps, hidden, queries, pooled_dim, token_dim, len(self.erase))
         look = min(WIDEST, round(LOOK * max(1, len(self.erase) / TEN) ** LOOK_GROWTH))
         return Shape(layers, *sizes, look=look, rewrite=REWRITE if family and self.rewrites(family) else 0)
 
     def rewrites(self, family: Family) -> bool:
         """Whether token states are rewritten: where the adapted layers read nothing else."""
-        return self.objective == "direct" and not family.anchors
+        return self.objective in ("direct", REWRITING) and not family.anchors
 
 
 DEFAULT = Config()

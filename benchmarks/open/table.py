@@ -95,7 +95,7 @@ class Open:
         if self.extent is SMALL:
             return [(m, nouns) for m in ("unhype", "uce") for nouns in sizes]
         if self.extent is FIRST:
-            untrained = (recipes.WEIGHTS, recipes.ADAPTER, recipes.AT_ONCE, *recipes.CLOSED_FORMS, *recipes.REWRITING)
+            untrained = (recipes.WEIGHTS, recipes.AT_ONCE, *recipes.CLOSED_FORMS, *recipes.REWRITING)
             # One alone for what it costs.
             return [(m, nouns) for nouns in sizes for m in ("unhype", *untrained)] + [("unhype", [order[0]])]
         every = [*sizes, *([n] for n in order[:SINGLE])]

@@ -6,7 +6,7 @@
     python dev.py bench --resume            from the parts behind the committed report (benchmarks/results/parts) on
     python dev.py bench --cifar10           the paper's object classes instead, into out/cifar10
     python dev.py bench --open              up to a hundred concepts on the base of real words instead, into out/open
-    python dev.py bench --open --first      ten and a hundred, in some hours: what needs no other training than ours, into out/open-first
+    python dev.py bench --open --first      ten of them, in an hour: what needs no other training than ours, into out/open-first
 
 Writes report.json and report.md with plots and pictures. Work is done by processes of one thread each (--workers).
 """

@@ -13,7 +13,6 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,8 +73,7 @@ BLOCKS = {
     "phases": Block("python dev.py bench --train", training.phases),
     "gpu": Block("python dev.py gpu", gpu.table),
     "open base": Block("python demo/open/measure.py", figures.open_base),
-    "ten concepts": Block("python dev.py bench --open --first", partial(figures_open.first, erased=10)),
-    "a hundred concepts": Block("python dev.py bench --open --first", partial(figures_open.first, erased=100)),
+    "ten concepts": Block("python dev.py bench --open --first", figures_open.first),
     "schedules": Block("python dev.py bench --train", training.schedules),
     "negative": Block("python benchmarks/negative.py", figures.negative),
     "controlnet": Block("python benchmarks/controlnet.py", figures.controlnet),

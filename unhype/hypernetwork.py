@@ -21,7 +21,7 @@ FREQUENCIES = 16  # Fourier features of s / S, as the paper's authors have them
 LONGEST = 1e3  # an adapter over all layers; trained ones are 4 to 100 long, and fp16 ends at 65,504
 STRONGEST = 10.0
 FIRING = 0.5  # a gate at its threshold
-BESIDE = 0.75  # of the adapter acts on rewritten states: all of it costs what stands beside
+BESIDE = 0.25  # of the adapter acts on rewritten states: more of it costs what stands beside
 
 
 @dataclass(frozen=True)

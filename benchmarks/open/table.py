@@ -1,13 +1,13 @@
 """All jobs of a run of `python dev.py bench --open`, each a file and the work that makes it; out/open/open.json and open.md.
 
 python dev.py bench --open                  a night or two; goes on where it stopped
-python dev.py bench --open --first          some hours: ten and a hundred concepts, no tuning, no rival that is trained; into out/open-first
+python dev.py bench --open --first          an hour: ten concepts, no tuning, no rival that is trained; into out/open-first
 python dev.py bench --open --quick          two minutes on emoji-sd, a little of everything, into out/open-quick
 """
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +25,6 @@ from .words import PAIR, Base, emoji_open, emoji_sd
 SIZES = (10, 50, 100)
 SINGLE = 6
 METHODS = tuple(m for m in recipes.METHODS if m != recipes.NARROW)
-MANY = 10
 STACKED = 10  # LoRAs of one concept each that are trained and stacked, at most
 COLUMNS = ("meanings", "instead", "kept", "beside2", "beside3", "beside4", "image")
 OWN = ("selective", "alarms", "safe")  # of unhype alone
@@ -56,7 +55,6 @@ class Extent:
     base: Callable[[], Base]
     sizes: tuple[int, ...]
     counts: Counts
-    many: Counts = Counts()  # of more than MANY erased
     tuned: bool = False
     near: int = 1  # pictures of every noun that look-alikes are found by
     single: int = 1  # and that say what the base itself draws, of its name, and of other words
@@ -66,8 +64,7 @@ class Extent:
 
 ALL = Extent("", emoji_open, SIZES, Counts(), tuned=True, near=4, single=6, pairs=400)
 FIRST_COUNTS = Counts(erased=100, others=150, hard=150, beside=60, image=24, selective=40, alarms=30, safe=300)
-FIRST_MANY = replace(FIRST_COUNTS, others=200, hard=200, beside=80, selective=60, safe=1000)
-FIRST = Extent("--first", emoji_open, (10, 100), FIRST_COUNTS, FIRST_MANY, described=1)
+FIRST = Extent("--first", emoji_open, SIZES[:1], FIRST_COUNTS, described=1)
 FEW = Counts(erased=6, others=8, hard=8, beside=4, image=4, selective=4, alarms=4, safe=12)
 SMALL = Extent("--quick", emoji_sd, (2,), FEW, pairs=12)
 
@@ -86,7 +83,7 @@ class Open:
         report.write(self, self.folder)
 
     def counts(self, nouns: list[str]) -> Counts:
-        return ONE if len(nouns) == 1 else self.extent.counts if len(nouns) <= MANY else self.extent.many
+        return ONE if len(nouns) == 1 else self.extent.counts
 
     def rows(self) -> list[tuple[str, list[str]]]:
         """(method, nouns) of every row, those first that cost least and that say most."""
@@ -96,8 +93,7 @@ class Open:
             return [(m, nouns) for m in ("unhype", "uce") for nouns in sizes]
         if self.extent is FIRST:
             untrained = (recipes.WEIGHTS, recipes.AT_ONCE, *recipes.CLOSED_FORMS, *recipes.REWRITING)
-            # One alone for what it costs.
-            return [(m, nouns) for nouns in sizes for m in ("unhype", *untrained)] + [("unhype", [order[0]])]
+            return [(m, nouns) for m in ("unhype", *untrained) for nouns in sizes]
         every = [*sizes, *([n] for n in order[:SINGLE])]
         trained = [m for m in METHODS if m not in ("unhype", *recipes.CLOSED_FORMS, *recipes.REWRITING, "lora-stack")]
         rows = [(m, nouns) for m in ("unhype", *recipes.REWRITING, *recipes.CLOSED_FORMS) for nouns in every]

@@ -6,7 +6,7 @@ x_i are the states of a concept's target prompts that are above its threshold, y
 x_i and v the mean variance of their numbers. U V is the matrix of its rank with the least error on the x_i.
 
 The adapter is trained with half of every batch's prompts rewritten and half as they are: what it has to add is little then, so
-that things beside keep what is theirs, and it erases by itself where nothing can be rewritten, in a weight patch or a LoRA file.
+that things beside keep what is theirs, and it erases by itself where nothing can be rewritten, in a LoRA that is baked without the model.
 """
 
 import torch

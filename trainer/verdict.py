@@ -189,7 +189,7 @@ def shortcomings(config: Config, name: str, found: Concept) -> list[str]:
     elif config.trains() and config.least_erased and found.learned < NOTHING:
         failed.append(
             f"{name!r}: the trained adapter does nothing. What is reached, {found.rewritten:.0%} of the wanted change, comes from token "
-            "states that are rewritten, and a weight patch or a LoRA made of this eraser would be empty. Raise learning_rate"
+            "states that are rewritten, which takes no training (objective rewriting). Raise learning_rate"
         )
     return failed
 

@@ -181,7 +181,7 @@ def at_strength(
 ) -> list[Factors]:
     """Factors at a node's strength: up to 1 it walks s = strength * S, above 1 it scales the adapter at S.
 
-    alone: for weights, where no state is rewritten. Raises ValueError for a strength that is no number from 0 to STRONGEST.
+    alone: all of the adapter, where no state is rewritten. Raises ValueError for a strength that is no number from 0 to STRONGEST.
     """
     if not 0 <= strength <= STRONGEST:
         raise ValueError(f"strength is {strength}, expected a number from 0 to {STRONGEST:g}: 1 erases as trained")

@@ -85,7 +85,7 @@ def test_cancelled_gone_on_with_cached_and_found_again(server):
         ({"erase": ""}, "erase is empty. Write what is to be forgotten"),
         ({"erase": "-> forest"}, "expected a target and a mapping concept"),
         ({"name": "../cat"}, "a name without a folder: erasers are saved in models/unhype"),
-        ({"preset": "long"}, "expected one of quick, normal, thorough"),
+        ({"preset": "long"}, "expected one of instant, quick, normal, thorough"),
         ({"retain": "pizza"}, "take it out of retain or out of erase"),
     ],
 )

@@ -7,6 +7,7 @@
     python dev.py bench --cifar10           the paper's object classes instead, into out/cifar10
     python dev.py bench --open              up to a hundred concepts on the base of real words instead, into out/open
     python dev.py bench --open --first      ten of them, in an hour: what needs no other training than ours, into out/open-first
+    python dev.py bench --open --hundred    a hundred of them, in two hours, into out/open-hundred
 
 Writes report.json and report.md with plots and pictures. Work is done by processes of one thread each (--workers).
 """
@@ -31,7 +32,7 @@ from benchmarks.comparison import pictures, recipes, report, switch_prompts
 from benchmarks.comparison.cells import Scale, cached, cell, cell_path, read
 from benchmarks.comparison.emoji import WORDING
 from benchmarks.comparison.settings import QUICK, TRIALS, TUNING_NOUNS, TUNING_SEED, key_of
-from benchmarks.open.table import ALL, FIRST, SMALL, Open
+from benchmarks.open.table import ALL, FIRST, HUNDRED, SMALL, Open
 from demo.judge import load_judge
 from evaluation import attacks, hard_prompts, switch_rates
 from host.load import load_backbone
@@ -204,6 +205,7 @@ def main() -> int:
     parser.add_argument("--cifar10", action="store_true")
     parser.add_argument("--open", action="store_true")
     parser.add_argument("--first", action="store_true")
+    parser.add_argument("--hundred", action="store_true")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--workers", type=int, default=2)
@@ -211,11 +213,11 @@ def main() -> int:
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     usual = "cifar10" if arguments.cifar10 else "open" if arguments.open else "bench"
-    usual += "-quick" * arguments.quick + "-first" * arguments.first
+    usual += "-quick" * arguments.quick + "-first" * arguments.first + "-hundred" * arguments.hundred
     folder = (arguments.out or ROOT / "out" / usual).resolve()
     bench = Cifar10(folder) if arguments.cifar10 else Bench(folder, arguments.quick, arguments.only)
     if arguments.open:
-        bench = Open(folder, SMALL if arguments.quick else FIRST if arguments.first else ALL)
+        bench = Open(folder, SMALL if arguments.quick else FIRST if arguments.first else HUNDRED if arguments.hundred else ALL)
     if arguments.worker:
         work(bench)
         return 0

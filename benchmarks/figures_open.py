@@ -1,10 +1,10 @@
-"""The page's figures of `python dev.py bench --open --first`: ten concepts on the open base."""
+"""The page's figures of `python dev.py bench --open --first` and `--hundred`: ten concepts and a hundred on the open base."""
 
 from benchmarks.comparison.report import percent, table
 from benchmarks.open.report import GROUPS, group_table, over, ranks
 
 
-def first(report: dict) -> str:
+def of_one_file(report: dict) -> str:
     rows, text = report["rows"], []
     (erased,) = {row["erased"] for row in rows}
     for title, keys in GROUPS.items():

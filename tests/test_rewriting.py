@@ -44,6 +44,8 @@ def test_answering_places():
     assert places([0, 5, 6, 7, 9], [0, 5, 8, 7, 9]) == [[0, 1, 2, 3, 4, 5, 6]] * 2
     # Of a longer word the last token answers, and what stands behind it; the padding that both have follows.
     assert places([0, 5, 6, 9], [0, 5, 1, 2, 9]) == [[0, 1, 2, 3, 4, 5], [0, 1, 3, 4, 5, 6]]
+    # Of a shorter one the first token answers to all that the longer one has before it.
+    assert places([0, 5, 1, 2, 3, 9], [0, 5, 6, 9]) == [[0, 1, 2, 3, 4, 5, 6], [0, 1, 2, 2, 2, 3, 4]]
 
 
 @pytest.mark.parametrize("rank, exact", [(2, True), (5, True), (1, False)])

@@ -69,7 +69,7 @@ from unhype.layers import layer_table
 from unhype.sketch import in_full, sketch
 
 MISSED = 3  # exit code of a training that misses a bar
-RECIPE = 5  # counted up where the same settings make another eraser than before
+RECIPE = 6  # counted up where the same settings make another eraser than before
 
 
 def new_network(config: Config, backbone: Backbone, data: Data) -> tuple[Hypernetwork, str]:

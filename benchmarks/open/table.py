@@ -2,12 +2,13 @@
 
 python dev.py bench --open                  a night or two; goes on where it stopped
 python dev.py bench --open --first          an hour: ten concepts, no tuning, no rival that is trained; into out/open-first
+python dev.py bench --open --hundred        two hours: a hundred concepts in the same way; into out/open-hundred
 python dev.py bench --open --quick          two minutes on emoji-sd, a little of everything, into out/open-quick
 """
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -65,6 +66,8 @@ class Extent:
 ALL = Extent("", emoji_open, SIZES, Counts(), tuned=True, near=4, single=6, pairs=400)
 FIRST_COUNTS = Counts(erased=100, others=150, hard=150, beside=60, image=24, selective=40, alarms=30, safe=300)
 FIRST = Extent("--first", emoji_open, SIZES[:1], FIRST_COUNTS, described=1)
+MANY = replace(FIRST_COUNTS, others=200, hard=200, beside=80, selective=60, safe=1000)
+HUNDRED = Extent("--hundred", emoji_open, SIZES[-1:], MANY, described=1)
 FEW = Counts(erased=6, others=8, hard=8, beside=4, image=4, selective=4, alarms=4, safe=12)
 SMALL = Extent("--quick", emoji_sd, (2,), FEW, pairs=12)
 
@@ -91,8 +94,9 @@ class Open:
         sizes = [list(order[:k]) for k in self.extent.sizes if k <= len(order)]
         if self.extent is SMALL:
             return [(m, nouns) for m in ("unhype", "uce") for nouns in sizes]
-        if self.extent is FIRST:
-            untrained = (recipes.WEIGHTS, recipes.AT_ONCE, *recipes.CLOSED_FORMS, *recipes.REWRITING)
+        if self.extent in (FIRST, HUNDRED):
+            at_once = (recipes.AT_ONCE,) if self.extent is FIRST else ()  # of a hundred it takes another half an hour
+            untrained = (recipes.WEIGHTS, *at_once, *recipes.CLOSED_FORMS, *recipes.REWRITING)
             return [(m, nouns) for m in ("unhype", *untrained) for nouns in sizes]
         every = [*sizes, *([n] for n in order[:SINGLE])]
         trained = [m for m in METHODS if m not in ("unhype", *recipes.CLOSED_FORMS, *recipes.REWRITING, "lora-stack")]

@@ -30,11 +30,14 @@ def aligned(ids: list[int], mapped: list[int], padding: int, width: int) -> tupl
 def answering(ids: list[int], mapped: list[int], width: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Places of two prompts that answer to each other: before the first token that differs, and from it on counted from the end.
 
-    As many of the `width` places that are padding as both have.
+    Of a longer name the tokens before those are answered by what its last ones become, that none of them is left as it is: the switch
+    may fire on the middle of "water mel on". As many of the `width` places that are padding as both have.
     """
     here, there = aligned(ids, mapped, width, width)
     front = range(min(here.start, there.start))
-    return tuple(torch.tensor([*front, *range(span.start, span.stop)]) for span in (here, there))
+    before = range(len(front), here.start)
+    own, its = [*front, *before, *range(here.start, here.stop)], [*front, *(there.start for _ in before), *range(there.start, there.stop)]
+    return torch.tensor(own), torch.tensor(its)
 
 
 class Answers(NamedTuple):

@@ -217,7 +217,8 @@ def main() -> int:
     folder = (arguments.out or ROOT / "out" / usual).resolve()
     bench = Cifar10(folder) if arguments.cifar10 else Bench(folder, arguments.quick, arguments.only)
     if arguments.open:
-        bench = Open(folder, SMALL if arguments.quick else FIRST if arguments.first else HUNDRED if arguments.hundred else ALL)
+        asked_for = (e for e in (SMALL, FIRST, HUNDRED) if getattr(arguments, e.option.removeprefix("--")))
+        bench = Open(folder, next(asked_for, ALL))
     if arguments.worker:
         work(bench)
         return 0

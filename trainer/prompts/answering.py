@@ -34,10 +34,9 @@ def answering(ids: list[int], mapped: list[int], width: int) -> tuple[torch.Tens
     may fire on the middle of "water mel on". As many of the `width` places that are padding as both have.
     """
     here, there = aligned(ids, mapped, width, width)
-    front = range(min(here.start, there.start))
-    before = range(len(front), here.start)
-    own, its = [*front, *before, *range(here.start, here.stop)], [*front, *(there.start for _ in before), *range(there.start, there.stop)]
-    return torch.tensor(own), torch.tensor(its)
+    front = min(here.start, there.start)
+    its = [*range(front), *[there.start] * (here.start - front), *range(there.start, there.stop)]
+    return torch.arange(here.stop), torch.tensor(its)
 
 
 class Answers(NamedTuple):
